@@ -1,0 +1,1 @@
+"""One folder per preset: config.json, weights, card. Installed as zoo.presets."""

@@ -1,0 +1,276 @@
+"""An export runs without Keras, gives what Keras gives, or leaves nothing behind."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from test_contract import SMALL, build
+
+import zoo
+from zoo import _backend, _export
+
+here = pytest.mark.skipif(
+    _backend.NAME != "tensorflow",
+    reason="other backends export through a process of TensorFlow, 10 s each: "
+    "test_other_backends_export_through_tensorflow does it once",
+)
+every = pytest.mark.parametrize("name", SMALL)
+formats = pytest.mark.parametrize("format", _export.FORMATS)
+
+
+def runner(path):
+    """Return what runs a signature of the file or folder, with no help of the zoo."""
+    if path.suffix == ".tflite":
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(model_path=str(path))
+        return lambda name, **inputs: interpreter.get_signature_runner(name)(**inputs)
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    return lambda name, **inputs: {
+        key: tensor.numpy()
+        for key, tensor in loaded.signatures[name](
+            **{key: tf.constant(array) for key, array in inputs.items()}
+        ).items()
+    }
+
+
+def inputs(model, num, seed):
+    """Return the inputs of the signature `generate` by their names in the file."""
+    noise = model.noise(num, seed)
+    if not isinstance(noise, dict):
+        return {"noise": noise, **model.conditions(num)}
+    return {f"noise_{key}": array for key, array in noise.items()}
+
+
+def place(folder, format):
+    return folder / ("model.tflite" if format == "litert" else "model")
+
+
+@here
+@every
+@formats
+def test_every_signature_gives_what_keras_gives(name, format, tmp_path):
+    model, path = build(name), place(tmp_path, format)
+    differences = model.export(path, format=format, batch=2, verbose=False)
+    assert set(differences) == set(model.signatures())
+    assert max(differences.values()) < 1e-5
+    assert os.listdir(tmp_path) == [path.name]
+    run = runner(path)
+    images = np.random.default_rng(0).random((2, *model.image_shape), dtype="float32")
+    if name == "Classifier":
+        found, expected = run("classify", images=images), model.classify(images)
+    else:
+        found = run("generate", **inputs(model, 2, seed=7))
+        expected = model.generate(2, seed=7)
+        labels = model.conditions(2)
+        codes = run("encode", images=images, **labels)["output"]
+        np.testing.assert_allclose(
+            codes, model.encode(images, *labels.values()), atol=1e-5
+        )
+        again = run("decode", codes=codes, **labels)["output"]
+        np.testing.assert_allclose(again, model.decode(codes, **labels), atol=1e-5)
+    assert list(found) == ["output"]
+    np.testing.assert_allclose(found["output"], expected, atol=1e-5)
+
+
+def test_other_backends_export_through_tensorflow(tmp_path, monkeypatch):
+    if _backend.NAME == "tensorflow":
+        monkeypatch.setattr(_backend, "NAME", "jax")
+    model, path = build("Autoencoder"), tmp_path / "model.tflite"
+    differences = model.export(path, format="litert", batch=3, verbose=False)
+    assert set(differences) == {"generate", "encode", "decode"}
+    assert max(differences.values()) < 1e-5
+    assert os.listdir(tmp_path) == [path.name]
+    found = runner(path)("generate", **inputs(model, 3, seed=7))["output"]
+    np.testing.assert_allclose(found, model.generate(3, seed=7), atol=1e-5)
+
+
+@here
+def test_litert_needs_no_flex_and_holds_each_weight_once(tmp_path, capsys):
+    from ai_edge_litert import schema_py_generated as schema
+
+    model, path = zoo.VAE(hidden=(256,)), tmp_path / "vae.tflite"
+    model.export(path, format="litert")
+    content = path.read_bytes()
+    file = schema.Model.GetRootAs(content)
+    codes = {
+        file.OperatorCodes(i).BuiltinCode() for i in range(file.OperatorCodesLength())
+    }
+    operators = schema.BuiltinOperator
+    assert operators.FULLY_CONNECTED in codes
+    assert not codes & {operators.CUSTOM, operators.VAR_HANDLE, operators.READ_VARIABLE}
+    keys = [
+        file.SignatureDefs(i).SignatureKey() for i in range(file.SignatureDefsLength())
+    ]
+    assert sorted(keys) == [b"decode", b"encode", b"generate"]
+    assert len(content) < 1.05 * 4 * model.count_params()
+    printed = capsys.readouterr().out
+    assert "noise float32 [1, 32] -> output float32 [1, 28, 28, 1]" in printed
+    assert f"vae.tflite: {len(content):,} bytes" in printed
+
+
+@here
+def test_a_saved_model_runs_on_any_device(tmp_path):
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    build("VAE").export(tmp_path / "1", verbose=False)
+    graph = SavedModel.FromString((tmp_path / "1/saved_model.pb").read_bytes())
+    functions = graph.meta_graphs[0].graph_def.library.function
+    networks = [f for f in functions if "MatMul" in {node.op for node in f.node_def}]
+    assert len(networks) == 3
+    assert {node.device for f in networks for node in f.node_def} == {""}
+
+
+@here
+@formats
+def test_mixed_precision_exports_float32(format, tmp_path):
+    plain = build("VAE-convolutional")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build("VAE-convolutional")
+        model.set_weights(plain.get_weights())
+        model.export(place(tmp_path, format), format=format, batch=2, verbose=False)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    found = runner(place(tmp_path, format))("generate", noise=plain.noise(2, 7))
+    np.testing.assert_allclose(found["output"], plain.generate(2, seed=7), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "text"),
+    [
+        (
+            "m.onnx",
+            {"format": "onnx"},
+            ValueError,
+            "'litert' or 'saved_model', not 'onnx'",
+        ),
+        ("m.lite", {}, ValueError, "ends in .tflite; m.lite does not"),
+        ("m.tflite", {"batch": 0}, ValueError, "1 or more, not 0"),
+        ("m.tflite", {"batch": 1.5}, ValueError, "1 or more, not 1.5"),
+        ("m.tflite", {"batch": True}, ValueError, "1 or more, not True"),
+        (
+            "old.tflite",
+            {},
+            FileExistsError,
+            "replaces nothing, and .*old.tflite exists",
+        ),
+        ("no/m.tflite", {}, FileNotFoundError, "folder that exists; .*no does not"),
+    ],
+)
+def test_a_wrong_request_says_so(name, options, error, text, tmp_path):
+    (tmp_path / "old.tflite").write_text("mine")
+    with pytest.raises(error, match=text):
+        build("VAE").export(tmp_path / name, **{"format": "litert", **options})
+    assert os.listdir(tmp_path) == ["old.tflite"]
+    assert (tmp_path / "old.tflite").read_text() == "mine"
+
+
+@pytest.mark.parametrize("missing", ["tensorflow", "ai_edge_litert"])
+def test_a_missing_package_is_named_with_its_cure(missing, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: None if name == missing else find(name),
+    )
+    with pytest.raises(ImportError, match=rf"{missing}.*pip install .*\[tensorflow\]"):
+        build("VAE").export(tmp_path / "m.tflite", format="litert")
+
+
+@here
+@pytest.mark.parametrize(
+    ("format", "extra", "text"),
+    [
+        ("litert", lambda x, seed: ops.erf(x), "this model needs Erf. Rewrite"),
+        (
+            "saved_model",
+            lambda x, seed: keras.random.uniform(ops.shape(x), seed=seed),
+            "the output of generate differs by",
+        ),
+        ("litert", lambda x, seed: x * np.nan, "differs by nan"),
+    ],
+    ids=["operator", "random state", "nan"],
+)
+def test_a_failure_leaves_nothing_behind(format, extra, text, tmp_path):
+    class Odd(zoo.VAE):
+        def sample(self, noise, labels=None):
+            images = super().sample(noise, labels)
+            return images + extra(images, self.seed)
+
+    with pytest.raises(_export.ExportError, match=text):
+        Odd(**SMALL["VAE"]).export(place(tmp_path, format), format=format)
+    assert not os.listdir(tmp_path)
+
+
+def test_other_backends_export_only_what_another_process_can_build(
+    tmp_path, monkeypatch
+):
+    class Mine(zoo.VAE):
+        pass
+
+    monkeypatch.setattr(_backend, "NAME", "jax")
+    with pytest.raises(_export.ExportError, match="Mine needs .*KERAS_BACKEND=tensor"):
+        Mine(**SMALL["VAE"]).export(tmp_path / "m.tflite", format="litert")
+    assert not os.listdir(tmp_path)
+
+
+def test_a_process_that_dies_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(_backend, "NAME", "jax")
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda command, **_: subprocess.CompletedProcess(command, -9, "", "no memory"),
+    )
+    with pytest.raises(_export.ExportError, match="exit status -9 (.|\n)*no memory"):
+        build("VAE").export(tmp_path / "m.tflite", format="litert")
+    assert not os.listdir(tmp_path)
+
+
+@here
+def test_an_error_of_the_other_process_comes_back(tmp_path, monkeypatch):
+    def run(command, **_):  # As the process would, in this one: without its 5 s.
+        _export._main(*map(str, command[command.index("zoo._export") + 1 :]))
+
+    monkeypatch.setattr(_backend, "NAME", "jax")
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(_export, "TOLERANCE", -1.0)
+    with pytest.raises(_export.ExportError, match="of generate differs by"):
+        build("VAE").export(tmp_path / "m.tflite", format="litert")
+    assert not os.listdir(tmp_path)
+
+
+def test_the_command(tmp_path):
+    build("VAE-classes").save_preset(tmp_path / "mine")
+    command = [sys.executable, "-c", "from zoo.tools.main import run; run()", "export"]
+
+    def zoo_export(*arguments):
+        return subprocess.run(
+            [*command, "mine", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+            capture_output=True,
+            text=True,
+        )
+
+    done = zoo_export("--format=litert", "--out=vae.tflite", "--batch=2")
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith(
+        "Wrote vae.tflite, 0.0 MB: generate, encode, decode of mine, "
+    )
+    found = runner(tmp_path / "vae.tflite")(
+        "decode", codes=np.zeros((2, 3), "float32"), labels=np.array([2, 0], "int32")
+    )
+    assert found["output"].shape == (2, 8, 8, 1)
+    done = zoo_export("--format=onnx", "--out=vae.onnx")
+    assert done.returncode == 1
+    assert "zoo export: format is 'litert' or 'saved_model', not 'onnx'." in done.stderr

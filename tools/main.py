@@ -1,0 +1,55 @@
+"""zoo: one program, one verb a file.
+
+    zoo list                                presets, as a table
+    zoo info vae-mnist                      what a preset is and can do
+    zoo generate vae-mnist                  samples, as a picture
+    zoo train --preset vae-mnist --out runs/mine
+    zoo evaluate vae-mnist                  measure a preset on the test set
+    zoo verify vae-mnist                    recompute every number on its card
+    zoo export vae-mnist --format litert --out vae.tflite
+    zoo benchmark vae                       speed, beside a peer
+"""
+
+import importlib
+import os
+import sys
+
+VERBS = {
+    "list": "zoo.tools.list",
+    "info": "zoo.tools.info",
+    "generate": "zoo.tools.generate",
+    "train": "zoo.trainers.train",
+    "evaluate": "zoo.tools.evaluate",
+    "verify": "zoo.tools.verify",
+    "export": "zoo.tools.export",
+    "benchmark": "zoo.tools.benchmark",
+}
+
+
+def run():
+    """Run `zoo VERB …`: import that verb's module, whose flags and main it is."""
+    if len(sys.argv) < 2 or sys.argv[1] not in VERBS:
+        asked = sys.argv[1] if len(sys.argv) > 1 else ""
+        helped = asked in ("", "help", "-h", "--help")
+        if not helped:
+            print(f"zoo has no verb {asked!r}; it has {', '.join(VERBS)}.\n", file=sys.stderr)
+        print(__doc__.strip(), file=sys.stdout if helped else sys.stderr)
+        sys.exit(0 if helped else 2)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    verb = sys.argv.pop(1)
+    sys.argv[0] = f"zoo {verb}"
+    module = importlib.import_module(VERBS[verb])
+    from absl import app
+
+    def main(argv):
+        try:
+            return module.main(argv)
+        except app.UsageError:
+            raise
+        except (AttributeError, ImportError, OSError, ValueError) as error:
+            if os.environ.get("ZOO_DEBUG"):
+                raise
+            print(f"zoo {verb}: {error}", file=sys.stderr)
+            return 1
+
+    app.run(main)

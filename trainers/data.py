@@ -1,0 +1,225 @@
+"""Training data by one address: a TFDS name, a folder of images, or NumPy arrays.
+
+    data = open_data("tfds:mnist", "train", image_shape=(28, 28, 1))
+    data = open_data("photographs/", "train", image_shape=(32, 32, 3))
+
+A `Data` is an array that need not lie in memory: `len(data)` and `data[indices]`,
+which returns images, or images and labels. `Batches` feeds it to `fit`, shuffled by
+(seed, epoch) alone, so that a training can be taken up again where it stopped.
+"""
+
+import importlib.util
+import os
+import socket
+import urllib.parse
+from pathlib import Path
+
+import keras
+import numpy as np
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+
+
+class DataError(ValueError):
+    """Data that is not there, or is not what the model takes."""
+
+
+class Data:
+    """Images, and labels where the model takes them, by index.
+
+    Args:
+        images: Array (N, height, width, channels), or a list of image files.
+        labels: Array (N,), or None.
+        image_shape: Height, width and channels that files are brought to.
+        name: For messages.
+    """
+
+    def __init__(self, images, labels=None, image_shape=None, name="arrays"):
+        self.images, self.labels, self.name = images, labels, name
+        self.image_shape = image_shape or images.shape[1:]
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, indices):
+        if isinstance(self.images, np.ndarray):
+            images = self.images[indices]
+        else:
+            chosen = [self.images[i] for i in np.arange(len(self))[indices]]
+            images = np.stack([_read(f, self.image_shape) for f in chosen])
+        return images if self.labels is None else (images, self.labels[indices])
+
+    def only(self, keep):
+        """Return the part of the data that an index array or mask keeps."""
+        chosen = np.arange(len(self))[keep]
+        images = self.images
+        images = images[chosen] if isinstance(images, np.ndarray) else [images[i] for i in chosen]
+        labels = None if self.labels is None else self.labels[chosen]
+        return Data(images, labels, self.image_shape, self.name)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of `data` whose order is a function of (seed, epoch).
+
+    Args:
+        data: A `Data`.
+        batch_size: Rows of a batch; the last may have fewer.
+        seed: Of the shuffle; None keeps the order.
+        epoch: The epoch that comes first.
+    """
+
+    def __init__(self, data, batch_size, seed=0, epoch=0):
+        super().__init__()
+        self.data, self.batch_size, self.seed, self.epoch = data, batch_size, seed, epoch
+        self._shuffle()
+
+    def _shuffle(self):
+        self.order = np.arange(len(self.data))
+        if self.seed is not None:
+            np.random.default_rng((self.seed, self.epoch)).shuffle(self.order)
+
+    def __len__(self):
+        return -(-len(self.data) // self.batch_size)
+
+    def __getitem__(self, index):
+        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        batch = self.data[self.order[part]]
+        return batch if isinstance(batch, tuple) else (batch,)
+
+    def on_epoch_end(self):
+        self.epoch += 1
+        self._shuffle()
+
+
+def open_data(address, split, image_shape, labels=False, manual_dir=None):
+    """Return the `Data` at an address.
+
+    Args:
+        address: "tfds:NAME" for a data set of TensorFlow Datasets, or a folder of
+            images; its subfolders, sorted by name, are the labels.
+        split: As TFDS writes it: "train", "test", "train[:100]". A folder with
+            subfolders of that name is read from there, else whole.
+        image_shape: Height, width and channels that the model takes.
+        labels: Whether labels are wanted.
+        manual_dir: Folder with a TFDS set's files as its publisher distributes
+            them, for machines without a network; also $ZOO_MANUAL_DIR/NAME.
+
+    Raises:
+        DataError: Nothing is there; the message says what to put where.
+    """
+    if str(address).startswith("tfds:"):
+        return _from_tfds(address[len("tfds:") :], split, labels, manual_dir)
+    folder = Path(address)
+    if not folder.is_dir():
+        raise DataError(
+            f"There is no folder {address}. Data is a folder of images, or "
+            "tfds:NAME for a set of TensorFlow Datasets, such as tfds:mnist."
+        )
+    return _from_folder(folder, split, tuple(image_shape), labels)
+
+
+def _from_folder(folder, split, image_shape, labels):
+    _require("PIL", "pillow")
+    folder = folder / split if (folder / split).is_dir() else folder
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+    if not files:
+        raise DataError(f"{folder} holds no images; they end in {', '.join(SUFFIXES)}.")
+    if not labels:
+        return Data(files, None, image_shape, str(folder))
+    names = sorted({f.relative_to(folder).parts[0] for f in files if f.parent != folder})
+    if any(f.parent == folder for f in files) or not names:
+        raise DataError(
+            f"The model takes labels: put the images of {folder} into one subfolder for "
+            "each label."
+        )
+    numbers = [names.index(f.relative_to(folder).parts[0]) for f in files]
+    return Data(files, np.array(numbers, "int32"), image_shape, str(folder))
+
+
+def _read(file, image_shape):
+    """Return an image file as uint8 in the shape asked for, alpha on white."""
+    from PIL import Image
+
+    height, width, channels = image_shape
+    with Image.open(file) as image:
+        if image.mode in ("RGBA", "LA", "P"):
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("L" if channels == 1 else "RGB")
+        scale = max(width / image.width, height / image.height)
+        size = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+        image = image.resize(size, Image.Resampling.LANCZOS)  # Then the centre.
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+        return np.asarray(image, "uint8").reshape(image_shape)
+
+
+def _from_tfds(name, split, labels, manual_dir):
+    builder = prepared(name, manual_dir)
+    source = builder.as_data_source(split=split)
+    rows = [(e["image"], e.get("label", 0)) for e in source]
+    images = np.stack([image for image, _ in rows])
+    numbers = np.array([label for _, label in rows], "int32") if labels else None
+    return Data(images, numbers, name=f"tfds:{name} {split}")
+
+
+def prepared(name, manual_dir=None):
+    """Return the TFDS builder of a data set, downloaded and prepared.
+
+    Raises:
+        DataError: It is not prepared, its files are in no folder that is looked in,
+            and no network answers.
+    """
+    _require("tensorflow_datasets", "tensorflow-datasets")
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, file_format="array_record")
+    except tfds.core.DatasetNotFoundError as error:
+        raise DataError(f"TensorFlow Datasets has no set called {name!r}.") from error
+    if builder.is_prepared():
+        return builder
+    default = Path(builder.data_dir).parents[1] / "downloads" / "manual"
+    home = os.environ.get("ZOO_MANUAL_DIR")
+    folders = [manual_dir, home and Path(home) / name, default]
+    files = {info.filename: url for url, info in (builder.url_infos or {}).items()}
+    for folder in (Path(f) for f in folders if f):
+        if files and all((folder / file).is_file() for file in files):
+            break
+    else:
+        if not all(_answers(url) for url in files.values()):
+            raise DataError(_what_to_put_where(name, builder, default))
+        folder = default
+    config = tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
+    builder.download_and_prepare(download_config=config)
+    return builder
+
+
+def _what_to_put_where(name, builder, folder):
+    rows = [
+        f"  {info.filename}  sha256 {info.checksum}\n    {url}"
+        for url, info in builder.url_infos.items()
+    ]
+    return (
+        f"The data set {name} is not on this machine and no network answers. Put its "
+        f"files into {folder}, or into a folder named by --manual_dir or by "
+        f"$ZOO_MANUAL_DIR/{name}:\n" + "\n".join(rows)
+    )
+
+
+def _answers(url):
+    """Say within seconds whether the host of a URL can be reached."""
+    parts = urllib.parse.urlsplit(url)
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 443)
+    try:
+        socket.create_connection((parts.hostname, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _require(module, package):
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(
+            f'Reading this data needs {package}: pip install "generative-zoo[data]".'
+        )

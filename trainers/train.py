@@ -1,0 +1,196 @@
+"""Train a preset by its recipe and save the result as a preset.
+
+    zoo train --preset vae-mnist --out runs/vae-mnist
+    zoo train --preset vae-mnist --init vae-mnist --data my_pictures --out runs/mine
+    zoo train --preset vae-mnist --out runs/vae-mnist --resume
+    zoo train --preset vae-mnist --out /tmp/try --smoke
+"""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from absl import app, flags
+
+import zoo
+from zoo import _registry
+from zoo._optimizers import from_recipe
+from zoo._png import save_grid
+from zoo._saving import save_preset
+from zoo.trainers import checkpoints
+from zoo.trainers.data import Batches, open_data
+
+FLAGS = flags.FLAGS
+_PRESET = flags.DEFINE_string("preset", None, "Preset whose recipe to follow.")
+_OUT = flags.DEFINE_string("out", None, "Folder to write the trained preset to.")
+_INIT = flags.DEFINE_string("init", None, "Preset or folder whose weights to start from.")
+_DATA = flags.DEFINE_string("data", None, "tfds:NAME or a folder of images.")
+_MANUAL = flags.DEFINE_string("manual_dir", None, "Folder of the data set's own files.")
+_EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the data.", lower_bound=1)
+_BATCH = flags.DEFINE_integer("batch_size", None, "Rows of a batch.", lower_bound=1)
+_RATE = flags.DEFINE_float("learning_rate", None, "Peak learning rate.")
+_SEED = flags.DEFINE_integer("seed", None, "Of weights, noise and shuffle.")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", None, ["float32", "mixed_bfloat16", "mixed_float16"], "Precision."
+)
+_SMOKE = flags.DEFINE_bool("smoke", False, "A few steps on little data, to try it out.")
+_RESUME = flags.DEFINE_bool("resume", False, "Go on from the checkpoint in --out.")
+_LOGDIR = flags.DEFINE_string("logdir", None, "Folder to log to for TensorBoard.")
+
+
+def main(argv):
+    if len(argv) > 1 or not _PRESET.value or not _OUT.value:
+        raise app.UsageError("zoo train takes --preset NAME and --out DIR.")
+    out, start = Path(_OUT.value), time.time()
+    card = _registry.read(_registry.find(_PRESET.value))
+    recipe = followed(card["recipe"])
+    _claim(out)
+    keras.utils.set_random_seed(recipe["seed"])
+    keras.config.set_dtype_policy(recipe["dtype"])
+    init = recipe.get("init")
+    model = zoo.load(init or _PRESET.value, weights=bool(init))
+    if type(model).__name__ != card["model"]:
+        raise app.UsageError(
+            f"--init {init} is a {type(model).__name__}; "
+            f"{_PRESET.value} is a {card['model']}."
+        )
+    if init:
+        model = _adopt(model, card)
+    vars(model)["recipe"] = recipe
+    data = open_data(
+        recipe["data"], recipe["split"], model.image_shape, model.classes, _MANUAL.value
+    )
+    if "only_label" in recipe:
+        data = data.only(data.labels == recipe["only_label"])
+    if _SMOKE.value:
+        data = data.only(np.arange(min(len(data), 4 * recipe["batch_size"])))
+    print(f"Training {_PRESET.value} on {len(data):,} rows of {data.name}.")
+    fit(model, data, recipe, out)
+    recipe["run"] = _run_facts(time.time() - start)
+    save(model, card, recipe, out)
+    print(
+        f"Wrote {out}, a preset of {model.count_params():,} parameters trained for "
+        f"{recipe['epochs']} epochs, in {time.time() - start:.0f} s; "
+        f'zoo.load("{out}") reads it.'
+    )
+
+
+def followed(recipe):
+    """Return the recipe that is really followed: the preset's, changed by flags."""
+    recipe = {"seed": 0, "dtype": "float32", "split": "train", **recipe}
+    recipe = {k: v for k, v in recipe.items() if k not in ("run", "command")}
+    changes = {
+        "init": _INIT.value,
+        "data": _DATA.value,
+        "epochs": 1 if _SMOKE.value else _EPOCHS.value,
+        "batch_size": _BATCH.value,
+        "seed": _SEED.value,
+        "dtype": _DTYPE.value,
+    }
+    recipe.update({k: v for k, v in changes.items() if v is not None})
+    if _RATE.value is not None:
+        entry = recipe["optimizer"]
+        parts = [entry] if "name" in entry else entry.values()
+        for part in parts:
+            part["learning_rate"] = _RATE.value
+    return recipe
+
+
+def fit(model, data, recipe, out):
+    """Train with progress, a log, sample grids and checkpoints in `out`."""
+    steps = -(-len(data) // recipe["batch_size"])
+    total = steps * recipe["epochs"]
+    names = [name for name, _, _ in model.turns()]
+    model.compile(from_recipe(recipe, names, total))
+    done = checkpoints.restore(model, out, recipe) if _RESUME.value else 0
+    callbacks = [
+        keras.callbacks.CSVLogger(str(out / "log.csv"), append=done > 0),
+        Grid(out / "samples"),
+        checkpoints.Checkpoint(out, recipe),
+    ]
+    if _LOGDIR.value:
+        callbacks.append(keras.callbacks.TensorBoard(_LOGDIR.value))
+    batches = Batches(data, recipe["batch_size"], recipe["seed"], done)
+    model.fit(
+        batches, epochs=recipe["epochs"], initial_epoch=done, callbacks=callbacks
+    )
+
+
+def save(model, card, recipe, out):
+    """Save the trained model as a preset, with what its card can say by now."""
+    recipe["command"] = "zoo train " + " ".join(
+        flag.serialize()
+        for flag in sorted(FLAGS.flags_by_module_dict()[__name__], key=lambda f: f.name)
+        if flag.present and flag.name != "resume"
+    )
+    files = ["samples.png"] if can_sample(model) else []
+    if files:
+        save_samples(model, out / "samples.png")
+    vars(model)["recipe"] = recipe
+    kept = ("summary", "use", "limits", "licence", "expected")
+    entries = {k: card[k] for k in kept if k in card}
+    if recipe["data"] == card["recipe"]["data"]:
+        entries["data"] = card.get("data")
+    save_preset(
+        model, out, dtype=recipe.get("stored", "float32"), files=files, **entries
+    )
+
+
+class Grid(keras.callbacks.Callback):
+    """Write a grid of samples from the same noise at the end of each epoch."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if can_sample(self.model):
+            save_samples(self.model, self.folder / f"epoch_{epoch + 1:04d}.png")
+
+
+def can_sample(model):
+    return "generate" in model.verbs()
+
+
+def save_samples(model, path):
+    """Write the grid of a preset: 8 × 8, or one row for each label."""
+    columns = model.classes or 8
+    save_grid(path, model.generate(8 * columns, seed=0), columns)
+
+
+def _claim(out):
+    """Make the folder, or refuse one that is in use."""
+    used = out.exists() and (out.is_file() or any(out.iterdir()))
+    if used and not _RESUME.value:
+        raise app.UsageError(
+            f"--out {out} exists. Take another folder, or --resume to go on in it."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _adopt(model, card):
+    """Give the weights of --init to a model with the preset's own arguments."""
+    own = type(model)(**card["config"])
+    try:
+        own.set_weights(model.get_weights())
+    except ValueError as error:
+        raise app.UsageError(
+            f"The weights of --init do not fit {_PRESET.value}: {error}"
+        ) from error
+    return own
+
+
+def _run_facts(seconds):
+    """Return how long the run took, on what and with what."""
+    from importlib.metadata import version
+
+    backend = keras.backend.backend()
+    return {
+        "seconds": round(seconds),
+        "hardware": f"{os.cpu_count()} CPU cores ({platform.machine()})",
+        "software": f"keras {keras.__version__} on {backend} {version(backend)}",
+    }

@@ -1,0 +1,71 @@
+"""A preset's card, README.md, generated from its config.json and nothing else."""
+
+import json
+
+
+def card_text(name, card):
+    """Return the card of a preset as Markdown.
+
+    Args:
+        name: The preset's name.
+        card: Its config.json as a dict.
+    """
+    trained = "model.weights.h5" in card["files"]
+    parts = [f"# {name}", card.get("summary", "")]
+    if "samples.png" in card["files"]:
+        parts.append(f"![Samples of {name}, seed 0](samples.png)")
+    weights = "" if trained else ", weights=False"
+    parts.append(f'```python\nmodel = zoo.load("{name}"{weights})\n```')
+    if not trained:
+        parts.append("A size to train: it comes without weights.")
+    for title, key in (("What it is for", "use"), ("What it is not for", "limits")):
+        if key in card:
+            parts += [f"## {title}", card[key]]
+    for file, title in card.get("pictures", {}).items():
+        parts += [f"## {title}", f"![{title}]({file})"]
+    if card.get("metrics"):
+        parts += ["## Numbers", _numbers(card["metrics"]), f"`zoo verify {name}` "
+                  "recomputes each from the weights and fails outside its tolerance."]
+    parts += ["## Size", _size(card)]
+    if "data" in card:
+        data = card["data"]
+        parts += [
+            "## Data and licence",
+            f"Trained on {data['name']}: {data['source']} Data licence: "
+            f"{data['licence']}. Weights: {card.get('licence', 'not stated')}.",
+        ]
+    if card.get("recipe"):
+        parts += ["## Recipe", _recipe(name, card["recipe"])]
+    parts.append("_Generated from config.json; edit that file._")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _numbers(metrics):
+    rows = ["| metric | value | tolerance | protocol |", "|---|---|---|---|"]
+    for key, entry in metrics.items():
+        unit = f" {entry['unit']}" if entry.get("unit") else ""
+        value = entry.get("value")
+        said = "not measured" if value is None else f"{value:g}{unit}"
+        rows.append(
+            f"| {key} | {said} | ± {entry['tolerance']:g} | {entry['protocol']} |"
+        )
+    return "\n".join(rows)
+
+
+def _size(card):
+    weights = card["files"].get("model.weights.h5")
+    stored = f", {weights['bytes'] / 1e6:.2f} MB of weights" if weights else ""
+    return f"{card['model']} with {card['parameters']:,} parameters{stored}."
+
+
+def _recipe(name, recipe):
+    shown = {k: v for k, v in recipe.items() if k not in ("command", "run")}
+    command = recipe.get("command", f"zoo train --preset {name} --out runs/{name}")
+    text = f"```\n{command}\n```\n\n```json\n{json.dumps(shown, indent=2)}\n```"
+    if "run" in recipe:
+        run = recipe["run"]
+        text += (
+            f"\n\nThis run took {run['seconds'] / 60:.0f} minutes on {run['hardware']}, "
+            f"with {run['software']}."
+        )
+    return text

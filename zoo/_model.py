@@ -1,0 +1,325 @@
+"""What every model of the zoo shares: how it learns, samples and is saved."""
+
+import functools
+import inspect
+
+import keras
+import numpy as np
+
+from zoo._backend import compiled, minimize, stateful
+from zoo._optimizers import Team, from_recipe
+
+VERBS = (
+    "generate encode decode reconstruct interpolate score elbo classify features "
+    "translate fit "
+    "evaluate save_preset export"
+).split()
+BUCKETS = (1, 4, 16, 64, 256)  # Batch sizes that are compiled; others are padded.
+
+
+class Model(keras.Model):
+    """A Keras model that owns its objective and can sample.
+
+    A subclass draws in `noise()`, turns noise into data in `sample()`, and says
+    what it learns in `objective()` or, when several networks learn against each
+    other, in `turns()`. The arguments it is built with are its config.
+
+    Attributes:
+        config: The arguments of the constructor, which JSON can hold.
+        recipe: How the weights were or will be made; `compile()` starts from it.
+        classes: Number of labels the model is conditioned on; None for none.
+    """
+
+    classes = None
+
+    def __new__(cls, *args, **kwargs):
+        model = super().__new__(cls, *args, **kwargs)
+        bound = inspect.signature(cls.__init__).bind(model, *args, **kwargs)
+        bound.apply_defaults()
+        own = {k: v for k, v in bound.arguments.items() if k != "self"}
+        vars(model).update(config=own, recipe={}, _functions={})
+        return model
+
+    def get_config(self):
+        return dict(self.config)
+
+    # What a model says about itself
+
+    def objective(self, *batch):
+        """Return the scalar this model makes small."""
+        raise NotImplementedError(
+            f"{type(self).__name__} defines neither objective() nor turns()."
+        )
+
+    def turns(self):
+        """List who learns from a batch, in order: (name, layer, its loss)."""
+        return [("loss", self, self.objective)]
+
+    def noise(self, num, seed=None):
+        """Draw, with NumPy, what `num` samples are made from: an array or a dict."""
+        raise NotImplementedError(f"{type(self).__name__} defines no noise().")
+
+    def sample(self, noise):
+        """Turn noise into data: a pure function of tensors, so it can be exported."""
+        raise NotImplementedError(f"{type(self).__name__} defines no sample().")
+
+    def signatures(self):
+        """Name the methods an export carries, each with example arguments.
+
+        Returns:
+            dict: Signature name to (method name, dict of argument name to array);
+            the first axis of every array is the batch.
+        """
+        noise = self.noise(1, seed=0)
+        return {"generate": ("sample", {"noise": noise, **self.conditions(1)})}
+
+    # What a user asks of it
+
+    def verbs(self):
+        """Return the names of what this model can do."""
+        silent = type(self).noise is Model.noise
+        return [
+            verb
+            for verb in VERBS
+            if hasattr(type(self), verb) and not (silent and verb == "generate")
+        ]
+
+    def generate(self, num=1, seed=None, **conditions):
+        """Return `num` new samples.
+
+        Args:
+            num: How many, 1 to 100,000.
+            seed: A whole number of 0 or more: the same seed gives the same samples
+                on every backend. None draws a fresh one.
+            **conditions: What the model is conditioned on: `labels`, one number or
+                one for each sample, for a model with `classes`; all labels in turn
+                when not given.
+
+        Returns:
+            NumPy array of the samples; images are float32, (num, height, width,
+            channels) in [0, 1].
+
+        Raises:
+            ValueError: `num`, `seed` or a condition is out of range or unknown.
+        """
+        if "generate" not in self.verbs():
+            raise AttributeError(self._no_verb("generate"))
+        if not isinstance(num, int | np.integer) or not 1 <= num <= 100_000:
+            raise ValueError(f"num is a whole number from 1 to 100,000, not {num!r}.")
+        conditions = self.conditions(num, **conditions)
+        return self._run("sample", self.noise(int(num), seed), *conditions.values())
+
+    def conditions(self, num, **given):
+        """Check the conditions of `num` samples and return them as arrays."""
+        known = ["labels"] if self.classes else []
+        for name in given:
+            if name not in known:
+                takes = ", ".join(known) or "no conditions"
+                raise ValueError(
+                    f"{type(self).__name__} has no condition {name!r}; it takes {takes}."
+                )
+        if not self.classes:
+            return {}
+        labels = given.get("labels")
+        if labels is None:
+            labels = np.arange(num) % self.classes
+        return {"labels": self._labels(labels, num)}
+
+    def save_preset(self, folder, **card):
+        """Write a preset that `zoo.load(folder)` reads: weights, config and card.
+
+        Args:
+            folder: Where to; it is made if missing, and files in it are replaced.
+            **card: Entries of config.json to set, such as `summary` or `licence`.
+        """
+        from zoo._saving import save_preset
+
+        save_preset(self, folder, **card)
+
+    def export(self, path, format="saved_model", batch=1, verbose=True):
+        """Write the whole sampler, noise in and data out, for use without Keras.
+
+        Args:
+            path: File (litert) or folder (saved_model) to write; must not exist.
+            format: "litert" for phones or "saved_model" for TensorFlow Serving.
+            batch: Samples drawn by one call.
+            verbose: Whether to print a table of the signatures.
+
+        Returns:
+            dict: Signature name to the largest difference from Keras.
+        """
+        from zoo._export import export
+
+        return export(self, path, format=format, batch=batch, verbose=verbose)
+
+    # How it learns
+
+    def compile(self, optimizer=None, **kwargs):
+        """Prepare for `fit`; without arguments, with the preset's own optimizer.
+
+        Args:
+            optimizer: A Keras optimizer, its name, or a dict with one for each name
+                in `turns()`. None takes the recipe's, at its starting rate.
+            **kwargs: As in `keras.Model.compile`, without `loss`.
+        """
+        turns = self.turns()
+        if optimizer is None:
+            optimizer = from_recipe(self.recipe, [name for name, _, _ in turns])
+        if isinstance(optimizer, dict):
+            optimizer = Team(optimizer, {name: layer for name, layer, _ in turns})
+            kwargs["auto_scale_loss"] = False  # Each member scales its own.
+        super().compile(optimizer=optimizer, **kwargs)
+        names = dict.fromkeys(name for name, _, _ in turns)
+        self._means = {name: keras.metrics.Mean(name=name) for name in names}
+
+    def fit(self, x=None, y=None, **kwargs):
+        """Train, as `keras.Model.fit`: on images, or on images and labels.
+
+        Args:
+            x: Images, (N, height, width, channels): float in [0, 1], or uint8; or
+                a dataset that yields batches of them.
+            y: Labels, (N,) whole numbers, for a model with `classes`.
+            **kwargs: As in `keras.Model.fit`: epochs, batch_size, callbacks, …
+
+        Returns:
+            The Keras history.
+        """
+        if not self.compiled:
+            self.compile()
+        if isinstance(x, np.ndarray):
+            x = self._prepare(x)
+        return super().fit(x, y, **kwargs)
+
+    @property
+    def metrics(self):
+        return list(self._means.values()) if self.compiled else []
+
+    def _batch(self, data):
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        if weight is not None:
+            raise ValueError(f"{type(self).__name__} takes no sample weights.")
+        if (y is None) == bool(self.classes):
+            takes = "fit(images, labels)" if self.classes else "fit(images)"
+            raise ValueError(f"{type(self).__name__} learns by {takes}.")
+        return (x,) if y is None else (x, y)
+
+    @stateful
+    def train_step(self, data):
+        batch = self._batch(data)
+        members = getattr(self.optimizer, "members", {})
+        for name, layer, loss in self.turns():
+            optimizer = members.get(name, self.optimizer)
+            step = functools.partial(loss, *batch)
+            value = minimize(step, layer.trainable_variables, optimizer, self)
+            self._means[name].update_state(value)
+        return self.get_metrics_result()
+
+    @stateful
+    def test_step(self, data):
+        batch = self._batch(data)
+        for name, _, loss in dict.fromkeys(self.turns()):
+            self._means[name].update_state(loss(*batch))
+        return self.get_metrics_result()
+
+    # Plumbing that models share
+
+    def __getattr__(self, name):
+        if name in VERBS:
+            raise AttributeError(self._no_verb(name))
+        parent = getattr(super(), "__getattr__", None)  # torch's Module has one.
+        if parent:
+            return parent(name)
+        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+
+    def _no_verb(self, name):
+        has = ", ".join(self.verbs())
+        return f"{type(self).__name__} has no verb {name!r}; it has {has}."
+
+    def _run(self, method, *arrays, rows=None, **options):
+        """Run `method` compiled over arrays of one length, in buckets of rows.
+
+        Args:
+            method: Name of a method of tensors, the batch first.
+            *arrays: NumPy arrays, or dicts of them.
+            rows: Most rows of one call; the largest bucket when None.
+            **options: Python values that are compiled in.
+
+        Returns:
+            What the method returns, as NumPy, for all rows.
+        """
+        key = (method, *sorted(options.items()))
+        if key not in self._functions:
+            function = functools.partial(getattr(self, method), **options)
+            self._functions[key] = compiled(function, self)
+        num, most = len(keras.tree.flatten(arrays)[0]), rows or BUCKETS[-1]
+        parts = []
+        for start in range(0, num, most):
+            count = min(most, num - start)
+            size = min(b for b in (*BUCKETS, most) if count <= b <= most)
+
+            def cut(array, start=start, count=count, size=size):
+                part = array[start : start + count]
+                width = [(0, size - count)] + [(0, 0)] * (part.ndim - 1)
+                return keras.ops.convert_to_tensor(np.pad(part, width, mode="edge"))
+
+            out = self._functions[key](*keras.tree.map_structure(cut, arrays))
+            parts.append(
+                keras.tree.map_structure(
+                    lambda t, n=count: keras.ops.convert_to_numpy(t)[:n], out
+                )
+            )
+        return keras.tree.map_structure(lambda *p: np.concatenate(p), *parts)
+
+    def _labels(self, labels, num):
+        """Return `num` labels as int32, or say why they are none."""
+        array = np.asarray(labels)
+        whole = array.dtype.kind in "iu" or np.all(np.mod(array, 1) == 0)
+        if not whole or array.min() < 0 or array.max() >= self.classes:
+            raise ValueError(
+                f"labels are whole numbers from 0 to {self.classes - 1}, not {labels!r}."
+            )
+        if array.ndim > 1 or (array.ndim == 1 and len(array) != num):
+            raise ValueError(
+                f"labels are one number or {num}, one for each sample; "
+                f"their shape is {array.shape}."
+            )
+        return np.broadcast_to(array, (num,)).astype("int32")
+
+    def _prepare(self, images):
+        """Return images as float32 in [0, 1], or uint8, in the model's own shape."""
+        images, shape = np.asarray(images), tuple(self.image_shape)
+        if images.ndim == 3 and shape[-1] == 1:
+            images = images[..., None]  # (N, height, width)
+        if images.ndim != 4 or images.shape[1:] != shape or not len(images):
+            raise ValueError(
+                f"images have the shape (N, {', '.join(map(str, shape))}) with N of 1 "
+                f"or more; these have {images.shape}."
+            )
+        if images.dtype == np.uint8:
+            return images
+        if images.dtype.kind not in "fiub" or not np.isfinite(images).all():
+            raise ValueError("images are finite numbers; these are not.")
+        if images.min() < 0 or images.max() > 1:
+            raise ValueError(
+                "images lie in [0, 1], or are uint8 from 0 to 255; these lie in "
+                f"[{images.min():g}, {images.max():g}] and are {images.dtype}."
+            )
+        return images.astype("float32")
+
+
+def philox(seed, stream=0):
+    """Return the NumPy generator that all noise of samples comes from.
+
+    Args:
+        seed: A whole number of 0 or more; None for fresh noise.
+        stream: Of several kinds of noise, which: their numbers are independent.
+    """
+    if seed is not None and (not isinstance(seed, int | np.integer) or seed < 0):
+        raise ValueError(f"seed is a whole number of 0 or more, or None, not {seed!r}.")
+    return np.random.Generator(np.random.Philox(seed).jumped(stream))
+
+
+def unit(images):
+    """Return a tensor of images as float32 in [0, 1]; whole numbers are 0 to 255."""
+    scale = 255.0 if "int" in keras.backend.standardize_dtype(images.dtype) else 1.0
+    return keras.ops.cast(images, "float32") / scale

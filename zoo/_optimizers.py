@@ -1,0 +1,80 @@
+"""Optimizers as a recipe states them, and several of them as one."""
+
+import keras
+
+
+def from_recipe(recipe, names, steps=None):
+    """Return the optimizer of a recipe: one, or a dict where several networks learn.
+
+    Args:
+        recipe: dict with "optimizer": {"name": …, "learning_rate": …, …}, or a dict
+            of such entries by name of turn; and maybe "schedule": {"name": "cosine",
+            "warmup": share of the steps, "final": share of the learning rate}.
+        names: The names in the model's `turns()`.
+        steps: Training steps the schedule spans; None keeps the rate constant.
+    """
+    entry = recipe.get("optimizer", {"name": "adam", "learning_rate": 1e-3})
+    if len(set(names)) > 1:
+        return {
+            name: _optimizer(entry.get(name, entry), recipe.get("schedule"), steps)
+            for name in dict.fromkeys(names)
+        }
+    return _optimizer(entry, recipe.get("schedule"), steps)
+
+
+def _optimizer(entry, schedule, steps):
+    config = {k: v for k, v in entry.items() if k != "name"}
+    if schedule and steps:
+        if schedule["name"] != "cosine":
+            raise ValueError(f"A schedule is 'cosine', not {schedule['name']!r}.")
+        warmup = int(schedule.get("warmup", 0) * steps)
+        rate = config["learning_rate"]
+        config["learning_rate"] = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup else rate,
+            decay_steps=max(1, steps - warmup),
+            alpha=schedule.get("final", 0.0),
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    optimizer = keras.optimizers.get(entry["name"])
+    return type(optimizer)(**config)
+
+
+class Team(keras.optimizers.Optimizer):
+    """One optimizer for each learner, which Keras sees as a single optimizer.
+
+    Under mixed_float16 each member scales its own loss, since the losses of
+    networks that learn against each other overflow at different sizes.
+    """
+
+    def __init__(self, members, layers):
+        super().__init__(learning_rate=0.0, name="team")
+        missing = [n for n in layers if n not in members]
+        unknown = [n for n in members if n not in layers]
+        if missing or unknown:
+            raise ValueError(
+                f"compile() takes one optimizer for each of {', '.join(layers)}; "
+                f"it got {', '.join(members)}."
+            )
+        scaled = keras.config.dtype_policy().name == "mixed_float16"
+        self.members = {}
+        for name, member in members.items():
+            member = keras.optimizers.get(member)
+            if scaled:
+                member = keras.optimizers.LossScaleOptimizer(member)
+            self.members[name] = member
+        self.layers = layers
+
+    def build(self, variables):
+        super().build(variables)
+        for name, member in self.members.items():
+            member.build(self.layers[name].trainable_variables)
+
+    @property
+    def variables(self):
+        own = super().variables
+        return own + [v for m in self.members.values() for v in m.variables]
+
+    def finalize_variable_values(self, variables):
+        for name, member in self.members.items():
+            member.finalize_variable_values(self.layers[name].trainable_variables)

@@ -1,0 +1,282 @@
+"""Write presets, and read and write their weights: each file whole or not at all.
+
+A weights file is one that Keras reads too: at the path where Keras would put it, each
+variable as one plain block of float32 or float16, and nothing else. The private parts
+of Keras below have no public counterpart; the tests exercise each.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path, PurePosixPath
+
+from zoo._card import card_text
+
+SCHEMA = 1
+WEIGHTS = "model.weights.h5"
+DTYPES = ("float32", "float16")
+
+
+def save_preset(model, folder, dtype="float32", files=(), **card):
+    """Write `model` as a preset; see `Model.save_preset`.
+
+    All files are written under temporary names first, config.json is renamed last: an
+    error or a full disk leaves the preset that was there.
+
+    Args:
+        model: The model.
+        folder: Where to.
+        dtype: "float32" or "float16", of the weights in the file.
+        files: Names of further files in `folder` that belong to the preset.
+        **card: Entries of config.json; those that are None are left out.
+
+    Raises:
+        ValueError: `dtype` is another, or a weight is not finite in it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    given = {"recipe": model.recipe, **card}
+    card = {
+        "schema": SCHEMA,
+        "model": type(model).__name__,
+        "config": model.get_config(),
+        "parameters": model.count_params(),
+        **{key: value for key, value in given.items() if value is not None},
+    }
+    with contextlib.ExitStack() as last_first:
+        config, weights, readme = (
+            last_first.enter_context(whole(folder / name))
+            for name in ("config.json", WEIGHTS, "README.md")
+        )
+        write_weights(model, weights, dtype)
+        card["files"] = {WEIGHTS: _entry(weights), **manifest(folder, files)}
+        _write_texts(folder, card, config, readme)
+
+
+def write_card(folder, card):
+    """Write config.json and the README.md made from it."""
+    folder = Path(folder)
+    with whole(folder / "config.json") as config, whole(folder / "README.md") as readme:
+        _write_texts(folder, card, config, readme)
+
+
+def _write_texts(folder, card, config, readme):
+    text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    config.write_text(text, "utf-8")
+    readme.write_text(card_text(folder.resolve().name, card), "utf-8")
+
+
+def manifest(folder, names):
+    """Return the size and sha256 of files, as config.json lists them."""
+    return {name: _entry(Path(folder) / name) for name in names}
+
+
+def _entry(path):
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def sha256(path):
+    """Return the checksum of a file in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def whole(path):
+    """Give a temporary name to write to, renamed to `path` when all went well."""
+    path = Path(path)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield scratch
+        with open(scratch, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+        if os.name == "posix":  # The new name too must survive a loss of power.
+            directory = os.open(path.parent, os.O_RDONLY)
+            os.fsync(directory)
+            os.close(directory)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def outline(cls, config):
+    """Build a model whose variables have shapes but no values, so it costs nothing.
+
+    Returns:
+        The model, and its variables for `fill`: weights, seeds and all.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+
+    key = "uninitialized_variables"
+    # Keras would give values to all in this list when any later scope ends, also to
+    # those of a model that has been refused: take ours out.
+    others = global_state.get_global_attribute(key)
+    global_state.set_global_attribute(key, [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            model = cls(**config)
+        return model, global_state.get_global_attribute(key)
+    finally:
+        global_state.set_global_attribute(key, others or [])
+
+
+def fill(model, variables, values):
+    """Give the variables of an outline their values.
+
+    Args:
+        model, variables: From `outline`.
+        values: Pairs of variable and array, from `read_weights`; other variables, such
+            as seeds, take what their initializers say.
+    """
+    values = {id(variable): array for variable, array in values}
+    for variable in variables:
+        if id(variable) in values:
+            variable._initializer = _Given(values[id(variable)])
+        variable._deferred_initialize()
+    for layer in model._flatten_layers():
+        layer._post_build()  # On torch this registers the parameters.
+
+
+class _Given:
+    """An initializer that gives one array."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, shape, dtype=None):
+        from keras import ops
+
+        return ops.cast(ops.convert_to_tensor(self.value), dtype)
+
+
+def places(model):
+    """Return the path of every weight of a model in its weights file.
+
+    Returns:
+        dict: Path to variable; the paths of groups, to None.
+
+    Raises:
+        TypeError: Keras would save what is no variable, or leave out a weight.
+    """
+    import keras
+    from keras.src.saving import saving_lib
+
+    class Recorder(saving_lib.H5IOStore):  # The walk of Keras takes no other type.
+        def __init__(self):
+            self.found, self.group = {}, ""
+
+        def __bool__(self):
+            return True
+
+        def make(self, path, metadata=None):
+            self.group = f"/{path}/vars" if path else "/vars"
+            self.found[self.group] = None
+            return self
+
+        def __setitem__(self, key, value):
+            self.found[f"{self.group}/{key}"] = value
+
+    recorder = Recorder()
+    saving_lib._save_state(model, recorder, None, "", set())
+    found = recorder.found
+    saved = {id(v) for v in found.values() if isinstance(v, keras.Variable)}
+    if saved != {id(v) for v in model.weights}:
+        raise TypeError(f"{type(model).__name__} has weights that Keras does not save.")
+    parents = {str(p) for path in found for p in PurePosixPath(path).parents}
+    return {**dict.fromkeys(parents), **found}
+
+
+def write_weights(model, path, dtype="float32"):
+    """Write the weights of a model, without optimizer and metrics.
+
+    Raises:
+        ValueError: `dtype` is not "float32" or "float16", a weight is not finite in
+            it, or the weights are no longer those that the model's arguments make.
+    """
+    import h5py
+    import numpy as np
+
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is one of {', '.join(DTYPES)}, not {dtype!r}.")
+    fresh, _ = outline(type(model), model.get_config())  # Compiled models hold more.
+    values = model.get_weights()
+    if [tuple(v.shape) for v in fresh.weights] != [v.shape for v in values]:
+        raise ValueError(
+            f"The weights of this {type(model).__name__} are not those its arguments "
+            "make; a preset keeps arguments and weights."
+        )
+    values = {id(v): value for v, value in zip(fresh.weights, values)}
+    with h5py.File(path, "w") as file:
+        for name, variable in places(fresh).items():
+            if variable is None:
+                continue
+            with np.errstate(over="ignore"):  # Said below, with the name.
+                value = values[id(variable)].astype(dtype)
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name} holds NaN or infinity as {dtype}; not saved.")
+            file[name] = value
+
+
+def read_weights(path, model):
+    """Read a weights file that holds what a model needs and no more.
+
+    Args:
+        path: The file.
+        model: A model, or its outline.
+
+    Returns:
+        Pairs of the model's variables and float32 arrays.
+
+    Raises:
+        ValueError: What does not fit; h5py raises errors of many types besides.
+    """
+    import h5py
+
+    expected = places(model)
+    with h5py.File(path, "r") as file:
+        found = {
+            name: _array(name, item, tuple(expected[name].shape))
+            for name, item in _items(file, expected)
+        }
+    for name, variable in expected.items():
+        if variable is not None and name not in found:
+            raise ValueError(f"it lacks the weights {name}.")
+    return [(expected[name], array) for name, array in found.items()]
+
+
+def _items(group, expected):
+    """Yield path and item of the arrays in an h5 group; refuse links and strangers."""
+    import h5py
+
+    for name in group:
+        path = f"{group.name.rstrip('/')}/{name}"
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{path!r} is a link.")
+        item = group[name]
+        kind = h5py.Group if expected.get(path) is None else h5py.Dataset
+        if path not in expected or not isinstance(item, kind):
+            raise ValueError(f"it holds {path!r}, which the model has not.")
+        if kind is h5py.Group:
+            yield from _items(item, expected)
+        else:
+            yield path, item
+
+
+def _array(name, data, shape):
+    """Read one array whose shape, dtype, storage and values are as they should be."""
+    import numpy as np
+
+    if data.shape != shape:
+        raise ValueError(f"{name} has the shape {data.shape}; the model needs {shape}.")
+    if data.dtype not in (np.float16, np.float32):
+        raise ValueError(f"{name} is {data.dtype}, not float16 or float32.")
+    # A plain block takes no more memory than the file has bytes, and no other file.
+    plain = data.chunks is None and not data.external and not data.is_virtual
+    if not plain or data.id.get_storage_size() != data.nbytes:
+        raise ValueError(f"{name} is not one plain block of numbers in the file.")
+    value = data[...]
+    if not np.isfinite(value).all():
+        raise ValueError(f"{name} holds NaN or infinity.")
+    return value.astype("float32", copy=False)  # By NumPy: JAX would compile a cast.

@@ -1,0 +1,1 @@
+"""Models that encode data into few numbers and decode them again."""

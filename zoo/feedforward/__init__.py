@@ -1,0 +1,1 @@
+"""Networks that run once, from input to output."""
