@@ -72,7 +72,8 @@ def test_samples_have_shape_range_and_a_seed(name):
     images = model.generate(5, seed=3)
     assert images.shape == (5, *model.image_shape)
     assert images.dtype == np.float32
-    assert images.min() >= 0 and images.max() <= 1
+    assert images.min() >= 0
+    assert images.max() <= 1
     np.testing.assert_array_equal(images, model.generate(5, seed=3))
     np.testing.assert_allclose(images[:2], model.generate(2, seed=3), atol=1e-6)
     assert np.abs(images - model.generate(5, seed=4)).max() > 1e-6
@@ -127,7 +128,7 @@ def test_it_learns_in_mixed_precision(name, policy):
             assert model.generate(2, seed=0).dtype == np.float32
     finally:
         keras.config.set_dtype_policy("float32")
-    assert {keras.backend.standardize_dtype(w.dtype) for w in model.weights} == {"float32"}
+    assert {str(w.dtype) for w in model.weights} == {"float32"}
     assert np.isfinite(losses).all()
     assert np.mean(losses[-3:]) < 0.9 * losses[0]
 

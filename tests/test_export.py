@@ -117,15 +117,19 @@ def test_litert_needs_no_flex_and_holds_each_weight_once(tmp_path, capsys):
 
 
 @here
-def test_a_saved_model_runs_on_any_device(tmp_path):
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+@formats
+def test_weights_read_in_a_loop_come_along(format, tmp_path):
+    class Walk(zoo.VAE):
+        def sample(self, noise, labels=None):
+            def step(_, codes):
+                return self.code(self.picture(codes))
 
-    build("VAE").export(tmp_path / "1", verbose=False)
-    graph = SavedModel.FromString((tmp_path / "1/saved_model.pb").read_bytes())
-    functions = graph.meta_graphs[0].graph_def.library.function
-    networks = [f for f in functions if "MatMul" in {node.op for node in f.node_def}]
-    assert len(networks) == 3
-    assert {node.device for f in networks for node in f.node_def} == {""}
+            return self.picture(ops.fori_loop(0, 5, step, noise))
+
+    model, path = Walk(**SMALL["VAE"]), place(tmp_path, format)
+    model.export(path, format=format, batch=2, verbose=False)
+    found = runner(path)("generate", noise=model.noise(2, 7))["output"]
+    np.testing.assert_allclose(found, model.generate(2, seed=7), atol=1e-5)
 
 
 @here

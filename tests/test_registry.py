@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 
 import h5py
 import keras
@@ -274,7 +275,7 @@ HOSTILE = {
     ),
     "10^12 parameters": (
         entry(config={"hidden": [10**6, 10**6]}),
-        "builds a VAE of 2,000,",
+        " parameters, but lists 141.",
     ),
     "10^12 parameters, listed": (
         wide(10**6, 10**6),
@@ -485,10 +486,10 @@ def test_too_large_for_float16(tmp_path):
 
 def test_loading_is_fast(tmp_path):
     """Of 1.4 million parameters: the same model is checked, built and filled."""
-    import time
-
     zoo.VAE().save_preset(tmp_path)
-    zoo.load(tmp_path)
-    start = time.perf_counter()
-    zoo.load(tmp_path)
-    assert time.perf_counter() - start < 0.3
+    seconds = []
+    for _ in range(4):  # The least, as the machine may be busy.
+        start = time.perf_counter()
+        zoo.load(tmp_path)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.3

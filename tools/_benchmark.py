@@ -137,7 +137,7 @@ class Worker:
 
     def __init__(self, module, role, backend="torch", **arguments):
         self.role = role
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed in __exit__
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, role, json.dumps(arguments)],
             stdin=subprocess.PIPE,
@@ -211,16 +211,30 @@ def take_turns(workers, command, setting, what, **arguments):
     return measured
 
 
-def seconds(command, backend):
-    """Return how long a Python process takes from its start to its end."""
+def cold(program, arguments, backend):
+    """Return the seconds a fresh process takes beyond the import of Keras.
+
+    The import is timed within the process it is taken from: the difference of two
+    processes would be lost in the noise of either.
+
+    Args:
+        program: Python code.
+        arguments: Of the program, as `sys.argv[1:]`.
+        backend: Of Keras.
+    """
+    code = (
+        "import time; start = time.perf_counter(); import keras; "
+        f"print(time.perf_counter() - start, flush=True); {program}"
+    )
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", *command],
+        [sys.executable, "-c", code, *arguments],
         env=environment(backend),
         capture_output=True,
         text=True,
     )
+    total = time.perf_counter() - start
     if done.returncode:
         tail = "\n".join(done.stderr.splitlines()[-5:])
-        raise OSError(f"{' '.join(command)} failed on {backend}:\n{tail}")
-    return time.perf_counter() - start
+        raise OSError(f"{' '.join(arguments)} failed on {backend}:\n{tail}")
+    return total - float(done.stdout.split()[0])

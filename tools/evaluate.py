@@ -1,7 +1,7 @@
 """Measure a preset on its test set.
 
-    zoo evaluate vae-mnist
-    zoo evaluate runs/mine --metrics nll,elbo --limit 1000
+zoo evaluate vae-mnist
+zoo evaluate runs/mine --metrics nll,elbo --limit 1000
 """
 
 import inspect
@@ -16,7 +16,7 @@ import zoo
 from zoo import _registry, metrics
 from zoo.trainers.data import open_data
 
-_METRICS = flags.DEFINE_list("metrics", None, "What to measure; all the card's if unset.")
+_METRICS = flags.DEFINE_list("metrics", None, "What to measure; the card's if unset.")
 _LIMIT = flags.DEFINE_integer("limit", None, "Rows of the test set; all if unset.")
 _DATA = flags.DEFINE_string("data", None, "tfds:NAME or folder; the recipe's if unset.")
 _MANUAL = flags.DEFINE_string("manual_dir", None, "Folder of the data set's own files.")
@@ -48,7 +48,8 @@ def label_accuracy(model, data, judge="lenet-mnist", num=10_000, seed=0):
     """Return the share of class-balanced samples that a classifier finds right."""
     labels = np.arange(num) % model.classes
     samples = model.generate(num, seed=seed, labels=labels)
-    return {"label_accuracy": metrics.accuracy(zoo.load(judge).classify(samples), labels)}
+    answers = zoo.load(judge).classify(samples)
+    return {"label_accuracy": metrics.accuracy(answers, labels)}
 
 
 def accuracy(model, data):
@@ -99,10 +100,11 @@ def measure(model, data, wanted, progress=None):
     return results
 
 
-def test_data(card, model, address=None, manual_dir=None):
+def held_out(card, model, address=None, manual_dir=None):
     """Return the test split of the data a preset was trained on, or of another."""
     address = address or card["recipe"]["data"]
-    return open_data(address, "test", model.image_shape, bool(model.classes), manual_dir)
+    labels = bool(model.classes)
+    return open_data(address, "test", model.image_shape, labels, manual_dir)
 
 
 def bar(share, start):
@@ -127,7 +129,7 @@ def main(argv):
         )
     wanted = {name: own.get(name, {}).get("with", {}) for name in names}
     model, start = zoo.load(argv[1]), time.time()
-    data = test_data(card, model, _DATA.value, _MANUAL.value)
+    data = held_out(card, model, _DATA.value, _MANUAL.value)
     if _LIMIT.value:
         data = data.only(slice(_LIMIT.value))
     results = measure(model, data, wanted, lambda share: bar(share, start))

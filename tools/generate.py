@@ -1,8 +1,8 @@
 """Generate samples of a preset as one picture.
 
-    zoo generate vae-mnist
-    zoo generate cvae-mnist --labels 3,1,4 --seed 7 --out pi.png
-    zoo generate runs/mine --num 100 --out mine.png
+zoo generate vae-mnist
+zoo generate cvae-mnist --labels 3,1,4 --seed 7 --out pi.png
+zoo generate runs/mine --num 100 --out mine.png
 """
 
 import time
@@ -25,13 +25,14 @@ def main(argv):
     start = time.perf_counter()
     path = Path(_OUT.value or f"{_registry.find(argv[1]).name}.png")
     if path.suffix != ".png" or not path.absolute().parent.is_dir():
-        raise app.UsageError(f"--out is a .png file in a folder that exists, not {path}.")
+        raise app.UsageError(f"--out is a .png in a folder that exists, not {path}.")
     conditions, num = {}, _NUM.value
     if _LABELS.value:
         try:
             conditions["labels"] = [int(label) for label in _LABELS.value]
         except ValueError:
-            raise app.UsageError("--labels takes whole numbers: --labels 3,1,4.") from None
+            rule = "--labels takes whole numbers: --labels 3,1,4."
+            raise app.UsageError(rule) from None
         num = num or len(conditions["labels"])
         if len(conditions["labels"]) == 1:
             conditions["labels"] = conditions["labels"][0]

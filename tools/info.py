@@ -1,7 +1,7 @@
 """Say what a preset is and what it can do.
 
-    zoo info vae-mnist
-    zoo info vae-mnist --json
+zoo info vae-mnist
+zoo info vae-mnist --json
 """
 
 import json

@@ -1,7 +1,7 @@
 """List the presets.
 
-    zoo list
-    zoo list --json
+zoo list
+zoo list --json
 """
 
 import json
@@ -45,6 +45,7 @@ def main(argv):
     lines = [("NAME", "FAMILY", "DATA", "PARAMETERS", "MB", "METRIC", "LICENCE")]
     for row in table:
         metric = row["metric"]
+        measured = metric and metric["value"] is not None
         unit = f" {metric['unit']}" if metric and metric.get("unit") else ""
         lines.append(
             (
@@ -53,7 +54,7 @@ def main(argv):
                 row["data"] or "-",
                 f"{row['parameters']:,}",
                 f"{row['megabytes']:.2f}" if row["megabytes"] else "untrained",
-                f"{metric['name']} {metric['value']:g}{unit}" if metric else "-",
+                f"{metric['name']} {metric['value']:g}{unit}" if measured else "-",
                 row["licence"] or "-",
             )
         )

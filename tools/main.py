@@ -1,13 +1,13 @@
 """zoo: one program, one verb a file.
 
-    zoo list                                presets, as a table
-    zoo info vae-mnist                      what a preset is and can do
-    zoo generate vae-mnist                  samples, as a picture
-    zoo train --preset vae-mnist --out runs/mine
-    zoo evaluate vae-mnist                  measure a preset on the test set
-    zoo verify vae-mnist                    recompute every number on its card
-    zoo export vae-mnist --format litert --out vae.tflite
-    zoo benchmark vae                       speed, beside a peer
+zoo list                                presets, as a table
+zoo info vae-mnist                      what a preset is and can do
+zoo generate vae-mnist                  samples, as a picture
+zoo train --preset vae-mnist --out runs/mine
+zoo evaluate vae-mnist                  measure a preset on the test set
+zoo verify vae-mnist                    recompute every number on its card
+zoo export vae-mnist --format litert --out vae.tflite
+zoo benchmark vae                       speed, beside a peer
 """
 
 import importlib
@@ -32,7 +32,8 @@ def run():
         asked = sys.argv[1] if len(sys.argv) > 1 else ""
         helped = asked in ("", "help", "-h", "--help")
         if not helped:
-            print(f"zoo has no verb {asked!r}; it has {', '.join(VERBS)}.\n", file=sys.stderr)
+            has = ", ".join(VERBS)
+            print(f"zoo has no verb {asked!r}; it has {has}.\n", file=sys.stderr)
         print(__doc__.strip(), file=sys.stdout if helped else sys.stderr)
         sys.exit(0 if helped else 2)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -53,3 +54,7 @@ def run():
             return 1
 
     app.run(main)
+
+
+if __name__ == "__main__":
+    run()

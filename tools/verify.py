@@ -1,8 +1,8 @@
 """Recompute every number on a card from the weights.
 
-    zoo verify vae-mnist
-    zoo verify --all
-    zoo verify runs/mine --update           measure, and write the card
+zoo verify vae-mnist
+zoo verify --all
+zoo verify runs/mine --update           measure, and write the card
 """
 
 import time
@@ -33,7 +33,7 @@ def verify(name, update=False, manual_dir=None):
     card, start = _registry.read(folder), time.time()
     listed = card.get("metrics", {})
     model = zoo.load(name)
-    data = evaluate.test_data(card, model, manual_dir=manual_dir) if listed else None
+    data = evaluate.held_out(card, model, manual_dir=manual_dir) if listed else None
     wanted = {key: entry.get("with", {}) for key, entry in listed.items()}
     fresh = evaluate.measure(model, data, wanted, lambda s: evaluate.bar(s, start))
     wrong = []
@@ -68,5 +68,6 @@ def main(argv):
         print(f"Not as the card says: {which}.")
         return 1
     done = "written" if _UPDATE.value else "as its card says"
-    print(f"Verified {len(names)} preset{'s' * (len(names) > 1)}: every number is {done}.")
+    several = "s" if len(names) > 1 else ""
+    print(f"Verified {len(names)} preset{several}: every number is {done}.")
     return 0

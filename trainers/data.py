@@ -52,8 +52,8 @@ class Data:
     def only(self, keep):
         """Return the part of the data that an index array or mask keeps."""
         chosen = np.arange(len(self))[keep]
-        images = self.images
-        images = images[chosen] if isinstance(images, np.ndarray) else [images[i] for i in chosen]
+        held = isinstance(self.images, np.ndarray)
+        images = self.images[chosen] if held else [self.images[i] for i in chosen]
         labels = None if self.labels is None else self.labels[chosen]
         return Data(images, labels, self.image_shape, self.name)
 
@@ -61,22 +61,31 @@ class Data:
 class Batches(keras.utils.PyDataset):
     """Batches of `data` whose order is a function of (seed, epoch).
 
+    Keras does not tell a dataset which epoch it is, and starts one more than it
+    counts; `fit` therefore also needs the callback `follow()`, and shuffle=False.
+
     Args:
         data: A `Data`.
         batch_size: Rows of a batch; the last may have fewer.
         seed: Of the shuffle; None keeps the order.
-        epoch: The epoch that comes first.
     """
 
-    def __init__(self, data, batch_size, seed=0, epoch=0):
+    def __init__(self, data, batch_size, seed=0):
         super().__init__()
-        self.data, self.batch_size, self.seed, self.epoch = data, batch_size, seed, epoch
-        self._shuffle()
+        self.data, self.batch_size, self.seed = data, batch_size, seed
+        self.start(0)
 
-    def _shuffle(self):
+    def start(self, epoch):
+        """Put the rows in the order of an epoch."""
         self.order = np.arange(len(self.data))
         if self.seed is not None:
-            np.random.default_rng((self.seed, self.epoch)).shuffle(self.order)
+            np.random.default_rng((self.seed, epoch)).shuffle(self.order)
+
+    def follow(self):
+        """Return the callback that starts each epoch of `fit` in its own order."""
+        return keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: self.start(epoch)
+        )
 
     def __len__(self):
         return -(-len(self.data) // self.batch_size)
@@ -85,10 +94,6 @@ class Batches(keras.utils.PyDataset):
         part = slice(index * self.batch_size, (index + 1) * self.batch_size)
         batch = self.data[self.order[part]]
         return batch if isinstance(batch, tuple) else (batch,)
-
-    def on_epoch_end(self):
-        self.epoch += 1
-        self._shuffle()
 
 
 def open_data(address, split, image_shape, labels=False, manual_dir=None):
@@ -126,19 +131,19 @@ def _from_folder(folder, split, image_shape, labels):
         raise DataError(f"{folder} holds no images; they end in {', '.join(SUFFIXES)}.")
     if not labels:
         return Data(files, None, image_shape, str(folder))
-    names = sorted({f.relative_to(folder).parts[0] for f in files if f.parent != folder})
-    if any(f.parent == folder for f in files) or not names:
+    if any(f.parent == folder for f in files):
         raise DataError(
-            f"The model takes labels: put the images of {folder} into one subfolder for "
-            "each label."
+            f"The model takes labels: put the images of {folder} into one subfolder "
+            "for each label."
         )
-    numbers = [names.index(f.relative_to(folder).parts[0]) for f in files]
+    named = [f.relative_to(folder).parts[0] for f in files]
+    numbers = [sorted(set(named)).index(name) for name in named]
     return Data(files, np.array(numbers, "int32"), image_shape, str(folder))
 
 
 def _read(file, image_shape):
     """Return an image file as uint8 in the shape asked for, alpha on white."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     height, width, channels = image_shape
     with Image.open(file) as image:
@@ -146,11 +151,7 @@ def _read(file, image_shape):
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         image = image.convert("L" if channels == 1 else "RGB")
-        scale = max(width / image.width, height / image.height)
-        size = max(width, round(image.width * scale)), max(height, round(image.height * scale))
-        image = image.resize(size, Image.Resampling.LANCZOS)  # Then the centre.
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        image = image.crop((left, top, left + width, top + height))
+        image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
         return np.asarray(image, "uint8").reshape(image_shape)
 
 

@@ -1,9 +1,9 @@
 """Train a preset by its recipe and save the result as a preset.
 
-    zoo train --preset vae-mnist --out runs/vae-mnist
-    zoo train --preset vae-mnist --init vae-mnist --data my_pictures --out runs/mine
-    zoo train --preset vae-mnist --out runs/vae-mnist --resume
-    zoo train --preset vae-mnist --out /tmp/try --smoke
+zoo train --preset vae-mnist --out runs/vae-mnist
+zoo train --preset vae-mnist --init vae-mnist --data my_pictures --out runs/mine
+zoo train --preset vae-mnist --out runs/vae-mnist --resume
+zoo train --preset vae-mnist --out /tmp/try --smoke
 """
 
 import os
@@ -18,17 +18,17 @@ from absl import app, flags
 import zoo
 from zoo import _registry
 from zoo._optimizers import from_recipe
-from zoo._png import save_grid
 from zoo._saving import save_preset
 from zoo.trainers import checkpoints
 from zoo.trainers.data import Batches, open_data
+from zoo.trainers.pictures import PICTURES, Grid, can_sample
 
 FLAGS = flags.FLAGS
 _PRESET = flags.DEFINE_string("preset", None, "Preset whose recipe to follow.")
 _OUT = flags.DEFINE_string("out", None, "Folder to write the trained preset to.")
-_INIT = flags.DEFINE_string("init", None, "Preset or folder whose weights to start from.")
+_INIT = flags.DEFINE_string("init", None, "Preset or folder to start from.")
 _DATA = flags.DEFINE_string("data", None, "tfds:NAME or a folder of images.")
-_MANUAL = flags.DEFINE_string("manual_dir", None, "Folder of the data set's own files.")
+_MANUAL = flags.DEFINE_string("manual_dir", None, "Folder of the data's own files.")
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the data.", lower_bound=1)
 _BATCH = flags.DEFINE_integer("batch_size", None, "Rows of a batch.", lower_bound=1)
 _RATE = flags.DEFINE_float("learning_rate", None, "Peak learning rate.")
@@ -106,60 +106,42 @@ def fit(model, data, recipe, out):
     names = [name for name, _, _ in model.turns()]
     model.compile(from_recipe(recipe, names, total))
     done = checkpoints.restore(model, out, recipe) if _RESUME.value else 0
+    batches = Batches(data, recipe["batch_size"], recipe["seed"])
     callbacks = [
+        batches.follow(),
         keras.callbacks.CSVLogger(str(out / "log.csv"), append=done > 0),
         Grid(out / "samples"),
         checkpoints.Checkpoint(out, recipe),
     ]
     if _LOGDIR.value:
         callbacks.append(keras.callbacks.TensorBoard(_LOGDIR.value))
-    batches = Batches(data, recipe["batch_size"], recipe["seed"], done)
     model.fit(
-        batches, epochs=recipe["epochs"], initial_epoch=done, callbacks=callbacks
+        batches,
+        epochs=recipe["epochs"],
+        initial_epoch=done,
+        shuffle=False,  # Keras would shuffle the batches again, by no seed of ours.
+        callbacks=callbacks,
     )
 
 
 def save(model, card, recipe, out):
     """Save the trained model as a preset, with what its card can say by now."""
-    recipe["command"] = "zoo train " + " ".join(
-        flag.serialize()
-        for flag in sorted(FLAGS.flags_by_module_dict()[__name__], key=lambda f: f.name)
-        if flag.present and flag.name != "resume"
-    )
-    files = ["samples.png"] if can_sample(model) else []
-    if files:
-        save_samples(model, out / "samples.png")
-    vars(model)["recipe"] = recipe
-    kept = ("summary", "use", "limits", "licence", "expected")
+    own = sorted(FLAGS.flags_by_module_dict()[__name__], key=lambda flag: flag.name)
+    used = [f.serialize() for f in own if f.present and f.name not in ("resume", "out")]
+    recipe["command"] = " ".join(["zoo train", *used, f"--out=runs/{out.name}"])
+    pictures = {"samples.png": "Samples"} if can_sample(model) else {}
+    pictures.update(card.get("pictures", {}))
+    for name in pictures:
+        PICTURES[name](model, out / name)
+    kept = ["summary", "use", "limits", "pictures"]
     entries = {k: card[k] for k in kept if k in card}
-    if recipe["data"] == card["recipe"]["data"]:
-        entries["data"] = card.get("data")
-    save_preset(
-        model, out, dtype=recipe.get("stored", "float32"), files=files, **entries
-    )
-
-
-class Grid(keras.callbacks.Callback):
-    """Write a grid of samples from the same noise at the end of each epoch."""
-
-    def __init__(self, folder):
-        super().__init__()
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def on_epoch_end(self, epoch, logs=None):
-        if can_sample(self.model):
-            save_samples(self.model, self.folder / f"epoch_{epoch + 1:04d}.png")
-
-
-def can_sample(model):
-    return "generate" in model.verbs()
-
-
-def save_samples(model, path):
-    """Write the grid of a preset: 8 × 8, or one row for each label."""
-    columns = model.classes or 8
-    save_grid(path, model.generate(8 * columns, seed=0), columns)
+    if recipe["data"] == card["recipe"]["data"]:  # Its numbers are still to measure.
+        kept = ("licence", "data")
+        entries.update({k: card[k] for k in kept if k in card})
+        listed = card.get("metrics", {})
+        entries["metrics"] = {k: {**m, "value": None} for k, m in listed.items()}
+    dtype = recipe.get("stored", "float32")
+    save_preset(model, out, dtype=dtype, files=list(pictures), **entries)
 
 
 def _claim(out):

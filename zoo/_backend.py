@@ -16,19 +16,24 @@ from pathlib import Path
 PACKAGES = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
 
 
+def installed(package):
+    """Say whether a package could be imported, without importing it."""
+    return importlib.util.find_spec(package) is not None
+
+
 def _choose():
     """Let Keras start on an installed backend when the user has named none."""
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     named = os.environ.get("KERAS_BACKEND") or (home / "keras.json").is_file()
     if named or "keras" in sys.modules:
         return
-    installed = [b for b, p in PACKAGES.items() if importlib.util.find_spec(p)]
-    if not installed:
+    found = [b for b, p in PACKAGES.items() if installed(p)]
+    if not found:
         raise ImportError(
-            "Keras needs a backend: one of tensorflow, jax or torch. None is installed. "
+            "Keras needs a backend, tensorflow, jax or torch; none is installed. "
             'Install one: pip install "generative-zoo[tensorflow]" (or [jax], [torch]).'
         )
-    os.environ["KERAS_BACKEND"] = installed[0]
+    os.environ["KERAS_BACKEND"] = found[0]
 
 
 _choose()
@@ -103,9 +108,7 @@ elif NAME == "jax":
     def minimize(loss_fn, variables, optimizer, model):
         learned = {id(v) for v in variables}
         others = [
-            v
-            for v in model.variables + model.metrics_variables
-            if id(v) not in learned
+            v for v in model.variables + model.metrics_variables if id(v) not in learned
         ]
 
         def stateless(values):
@@ -159,4 +162,6 @@ elif NAME == "jax":
         return lambda *args: pure([v.value for v in model.variables], *args)
 
 else:
-    raise ImportError(f"The zoo runs on tensorflow, jax and torch; Keras is on {NAME!r}.")
+    raise ImportError(
+        f"The zoo runs on tensorflow, jax and torch; Keras is on {NAME!r}."
+    )

@@ -24,8 +24,12 @@ def card_text(name, card):
     for file, title in card.get("pictures", {}).items():
         parts += [f"## {title}", f"![{title}]({file})"]
     if card.get("metrics"):
-        parts += ["## Numbers", _numbers(card["metrics"]), f"`zoo verify {name}` "
-                  "recomputes each from the weights and fails outside its tolerance."]
+        parts += [
+            "## Numbers",
+            _numbers(card["metrics"]),
+            f"`zoo verify {name}` "
+            "recomputes each from the weights and fails outside its tolerance.",
+        ]
     parts += ["## Size", _size(card)]
     if "data" in card:
         data = card["data"]
@@ -64,8 +68,6 @@ def _recipe(name, recipe):
     text = f"```\n{command}\n```\n\n```json\n{json.dumps(shown, indent=2)}\n```"
     if "run" in recipe:
         run = recipe["run"]
-        text += (
-            f"\n\nThis run took {run['seconds'] / 60:.0f} minutes on {run['hardware']}, "
-            f"with {run['software']}."
-        )
+        minutes = f"{run['seconds'] / 60:.0f} minutes"
+        text += f"\n\nThis run took {minutes} on {run['hardware']}, {run['software']}."
     return text

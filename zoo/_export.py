@@ -233,8 +233,8 @@ def _named(output):
 def _function(model, signature, batch, frozen):
     """Return a signature as a TensorFlow function of named tensors of `batch` rows.
 
-    `frozen` makes the weights constants of it. LiteRT needs that: variables that
-    signatures share, or that a loop reads, fail in the file at READ_VARIABLE.
+    `frozen` makes the weights constants of it, for LiteRT: a variable that the
+    converter does not freeze itself breaks the file at READ_VARIABLE.
     """
     import tensorflow as tf
 

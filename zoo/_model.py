@@ -10,10 +10,10 @@ from zoo._backend import compiled, minimize, stateful
 from zoo._optimizers import Team, from_recipe
 
 VERBS = (
-    "generate encode decode reconstruct interpolate score elbo classify features "
-    "translate fit "
-    "evaluate save_preset export"
-).split()
+    *("generate", "encode", "decode", "reconstruct", "interpolate", "translate"),
+    *("score", "elbo", "classify", "features"),
+    *("fit", "evaluate", "save_preset", "export"),
+)
 BUCKETS = (1, 4, 16, 64, 256)  # Batch sizes that are compiled; others are padded.
 
 
@@ -28,9 +28,11 @@ class Model(keras.Model):
         config: The arguments of the constructor, which JSON can hold.
         recipe: How the weights were or will be made; `compile()` starts from it.
         classes: Number of labels the model is conditioned on; None for none.
+        image_shape: Height, width and channels of the images; None if of none.
     """
 
     classes = None
+    image_shape = None
 
     def __new__(cls, *args, **kwargs):
         model = super().__new__(cls, *args, **kwargs)
@@ -114,9 +116,10 @@ class Model(keras.Model):
         known = ["labels"] if self.classes else []
         for name in given:
             if name not in known:
-                takes = ", ".join(known) or "no conditions"
+                takes = ", ".join(known) or "none"
                 raise ValueError(
-                    f"{type(self).__name__} has no condition {name!r}; it takes {takes}."
+                    f"This {type(self).__name__} has no condition {name!r}; "
+                    f"it takes {takes}."
                 )
         if not self.classes:
             return {}
@@ -186,7 +189,7 @@ class Model(keras.Model):
         """
         if not self.compiled:
             self.compile()
-        if isinstance(x, np.ndarray):
+        if self.image_shape and isinstance(x, np.ndarray):
             x = self._prepare(x)
         return super().fit(x, y, **kwargs)
 
@@ -276,7 +279,8 @@ class Model(keras.Model):
         whole = array.dtype.kind in "iu" or np.all(np.mod(array, 1) == 0)
         if not whole or array.min() < 0 or array.max() >= self.classes:
             raise ValueError(
-                f"labels are whole numbers from 0 to {self.classes - 1}, not {labels!r}."
+                f"labels are whole numbers from 0 to {self.classes - 1}, "
+                f"not {labels!r}."
             )
         if array.ndim > 1 or (array.ndim == 1 and len(array) != num):
             raise ValueError(

@@ -21,7 +21,9 @@ def encode_png(image):
     header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
     chunks = (b"IHDR", header), (b"IDAT", zlib.compress(raw, 9)), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data
+        struct.pack(">I", len(data))
+        + kind
+        + data
         + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
     )
@@ -40,7 +42,9 @@ def grid(images, columns=None, gap=2):
     columns = columns or int(np.ceil(np.sqrt(num)))
     rows = -(-num // columns)
     height, width = height + gap, width + gap
-    canvas = np.full((rows * height + gap, columns * width + gap, channels), 255, "uint8")
+    canvas = np.full(
+        (rows * height + gap, columns * width + gap, channels), 255, "uint8"
+    )
     for i, image in enumerate(np.clip(images * 255, 0, 255).round().astype("uint8")):
         top, left = i // columns * height + gap, i % columns * width + gap
         canvas[top : top + height - gap, left : left + width - gap] = image

@@ -135,8 +135,8 @@ def fill(model, variables, values):
         if id(variable) in values:
             variable._initializer = _Given(values[id(variable)])
         variable._deferred_initialize()
-    for layer in model._flatten_layers():
-        layer._post_build()  # On torch this registers the parameters.
+    for layer in model._flatten_layers(include_self=False):
+        layer._post_build()  # On torch this registers parameters.
 
 
 class _Given:

@@ -86,4 +86,6 @@ class Codes:
         if (labels is None) == bool(self.classes):
             takes = "labels, one a picture" if self.classes else "no labels"
             raise ValueError(f"This {type(self).__name__} takes {takes}.")
-        return [images] if labels is None else [images, self._labels(labels, len(images))]
+        return (
+            [images] if labels is None else [images, self._labels(labels, len(images))]
+        )

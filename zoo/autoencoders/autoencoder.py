@@ -100,7 +100,9 @@ class Autoencoder(Codes, Model):
             errors.append(((self.decode(codes[-1]) - part) ** 2).mean())
         codes = np.concatenate(codes)[:most]
         mixture = mixture_class(
-            min(self.config["components"], len(codes) // 2), reg_covar=1e-4, random_state=0
+            min(self.config["components"], len(codes) // 2),
+            reg_covar=1e-4,
+            random_state=0,
         ).fit(codes)
         count = len(mixture.weights_)
         for variable, values in (
@@ -120,12 +122,17 @@ class Autoencoder(Codes, Model):
             dict: "component" (num,) in [0, 1) and "normal" (num, latent), float32.
         """
         normal = philox(seed, 1).standard_normal((num, self.latent), dtype="float32")
-        return {"component": philox(seed).random(num, dtype="float32"), "normal": normal}
+        return {
+            "component": philox(seed).random(num, dtype="float32"),
+            "normal": normal,
+        }
 
     def sample(self, noise):
         """Return pictures of codes drawn from the mixture, in [0, 1]."""
         edges = ops.cumsum(self.shares)[:-1]
-        chosen = ops.sum(ops.cast(noise["component"][:, None] >= edges, "int32"), axis=1)
+        chosen = ops.sum(
+            ops.cast(noise["component"][:, None] >= edges, "int32"), axis=1
+        )
         means = ops.take(self.means, chosen, axis=0)  # (n, latent)
         scales = ops.take(self.scales, chosen, axis=0)  # (n, latent, latent)
         codes = means + ops.squeeze(scales @ noise["normal"][..., None], -1)

@@ -53,15 +53,23 @@ class VAE(Codes, Model):
             raise ValueError(
                 f"likelihood is 'bernoulli' or 'gaussian', not {likelihood!r}."
             )
-        self.image_shape, self.latent, self.classes = tuple(image_shape), latent, classes
+        self.image_shape, self.latent, self.classes = (
+            tuple(image_shape),
+            latent,
+            classes,
+        )
         self.likelihood, self.beta, self.samples = likelihood, beta, samples
         self.encoder = encoder(
             image_shape, hidden, 2 * latent, network, activation, classes
         )
-        self.decoder = decoder(image_shape, hidden, latent, network, activation, classes)
+        self.decoder = decoder(
+            image_shape, hidden, latent, network, activation, classes
+        )
         if likelihood == "gaussian":
             self.log_scale = self.add_weight(
-                shape=(), initializer=keras.initializers.Constant(-1.0), name="log_scale"
+                shape=(),
+                initializer=keras.initializers.Constant(-1.0),
+                name="log_scale",
             )
         self.seed = keras.random.SeedGenerator()
         self.built = True

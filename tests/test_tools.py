@@ -1,0 +1,203 @@
+"""The commands, as their user types them."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from zoo._png import encode_png, grid
+from zoo._saving import write_card
+
+PIL = pytest.importorskip("PIL.Image", reason="needs pillow, in [data]")
+
+
+def run(*arguments, cwd, code=0, **environment):
+    """Run `zoo …` in a fresh process and return what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo.tools.main", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A folder with a preset to train, and pictures of two labels to train it on."""
+    folder = tmp_path_factory.mktemp("workshop")
+    generator = np.random.default_rng(0)
+    for label, colour in (("dark", 40), ("light", 200)):
+        (folder / "pictures" / label).mkdir(parents=True)
+        for i in range(24):
+            noise = generator.integers(-30, 30, (12, 12, 3)) + colour
+            image = PIL.fromarray(noise.astype("uint8"))
+            image.save(folder / "pictures" / label / f"{i}.png")
+    keras.utils.set_random_seed(0)
+    model = zoo.VAE([8, 8, 1], 2, [16], classes=2)
+    vars(model)["recipe"] = {
+        "data": str(folder / "pictures"),
+        "batch_size": 8,
+        "epochs": 3,
+        "optimizer": {"name": "adam", "learning_rate": 1e-2},
+        "schedule": {"name": "cosine", "warmup": 0.1},
+    }
+    nll = {
+        "value": None,
+        "tolerance": 0.01,
+        "protocol": "a few",
+        "with": {"samples": 9},
+    }
+    model.save_preset(
+        folder / "seedling", summary="A seedling.", metrics={"nll": nll}, pictures={}
+    )
+    return folder
+
+
+def test_train_fine_tune_verify_and_generate(workshop):
+    said = run("train", "--preset", "seedling", "--out", "grown", cwd=workshop)
+    assert "Wrote grown, a preset of" in said
+    card = json.loads((workshop / "grown" / "config.json").read_text())
+    assert card["recipe"]["command"] == "zoo train --preset=seedling --out=runs/grown"
+    assert card["recipe"]["seed"] == 0
+    assert len(list((workshop / "grown" / "samples").iterdir())) == 3
+    losses = (workshop / "grown" / "log.csv").read_text().splitlines()[1:]
+    assert float(losses[-1].split(",")[1]) < float(losses[0].split(",")[1])
+
+    said = run("verify", "grown", "--update", cwd=workshop)
+    assert "every number is written" in said
+    said = run("verify", "grown", cwd=workshop)
+    assert "every number is as its card says" in said
+    card = json.loads((workshop / "grown" / "config.json").read_text())
+    card["metrics"]["nll"]["value"] += 1.0
+    write_card(workshop / "grown", card)
+    said = run("verify", "grown", cwd=workshop, code=1)
+    assert "Not as the card says: grown: nll" in said
+    said = run("evaluate", "grown", "--metrics", "nll,elbo", "--json", cwd=workshop)
+    results = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    assert results["elbo"] >= results["nll"]
+
+    said = run(
+        *("train", "--preset", "seedling", "--init", "grown", "--out", "tuned"),
+        *("--learning_rate", 0.001, "--epochs", 1, "--dtype", "mixed_bfloat16"),
+        cwd=workshop,
+    )
+    recipe = json.loads((workshop / "tuned" / "config.json").read_text())["recipe"]
+    assert recipe["init"] == "grown"
+    assert recipe["optimizer"]["learning_rate"] == 0.001
+    assert recipe["epochs"] == 1
+    assert recipe["dtype"] == "mixed_bfloat16"
+
+    said = run("generate", "tuned", "--labels", "1,0,1", "--out", "x.png", cwd=workshop)
+    assert "Wrote x.png, 3 samples of tuned in" in said
+    with PIL.open(workshop / "x.png") as picture:
+        assert picture.size == (2 * (2 * 10 + 2), 2 * (2 * 10 + 2))
+
+
+def test_resume_ends_where_an_uninterrupted_training_ends(workshop):
+    common = ("train", "--preset", "seedling")
+    run(*common, "--out", "whole", cwd=workshop)
+    code = (
+        "import os, sys, zoo.trainers.checkpoints as c\n"
+        "save = c.Checkpoint.on_epoch_end\n"
+        "def once(self, epoch, logs=None):\n"
+        "    save(self, epoch, logs)\n"
+        "    os._exit(9)\n"
+        "c.Checkpoint.on_epoch_end = once\n"
+        "from zoo.tools.main import run\n"
+        "run()\n"
+    )
+    for _ in range(2):  # Killed after the first epoch, and again after the second.
+        killed = subprocess.run(
+            [sys.executable, "-c", code, *common, "--out", "broken", "--resume"],
+            cwd=workshop,
+            capture_output=True,
+        )
+        assert killed.returncode == 9, killed.stderr
+    said = run(*common, "--out", "broken", cwd=workshop, code=1)
+    assert "--resume to go on" in said
+    said = run(
+        *common, "--out", "broken", "--resume", "--seed", 3, cwd=workshop, code=1
+    )
+    assert "seed: 0 there, 3 asked for" in said
+    run(*common, "--out", "broken", "--resume", cwd=workshop)
+    first, second = (zoo.load(workshop / name) for name in ("whole", "broken"))
+    for one, other in zip(first.get_weights(), second.get_weights()):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_list_and_info_import_no_keras(tmp_path):
+    code = (
+        "import sys\n"
+        "from zoo.tools.main import run\n"
+        "try:\n"
+        "    run()\n"
+        "finally:\n"
+        "    heavy = {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)\n"
+        "    assert not heavy, heavy\n"
+    )
+    for arguments in (["list"], ["list", "--json"], ["info", "vae-mnist"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert not done.stderr
+        if "--json" in arguments:
+            names = [row["name"] for row in json.loads(done.stdout)]
+            assert names == zoo.presets()
+        else:
+            assert "vae-mnist" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["generate", "vae-minst"], "Did you mean 'vae-mnist'?"),
+        (["generate"], "takes one preset"),
+        (["generate", "vae-mnist", "--out", "x.jpg"], "--out is a .png"),
+        (["info"], "takes one preset"),
+        (["verify"], "takes presets, or --all"),
+        (["train", "--preset", "vae-mnist"], "--preset NAME and --out DIR"),
+        (["draw"], "zoo has no verb 'draw'; it has list"),
+    ],
+)
+def test_wrong_commands_say_what_is_right(arguments, text, tmp_path):
+    code = 2 if arguments == ["draw"] else 1
+    said = run(*arguments, cwd=tmp_path, code=code)
+    assert text in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_sampling_on_jax_and_torch_never_imports_tensorflow(tmp_path):
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("TensorFlow is the backend that runs")
+    code = (
+        "import sys, zoo\n"
+        "zoo.VAE().generate(2, seed=0)\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_a_png_is_what_pillow_reads(tmp_path):
+    images = np.random.default_rng(0).random((5, 6, 4, 3))
+    picture = grid(images, columns=3, gap=1)
+    assert picture.shape == (2 * 7 + 1, 3 * 5 + 1, 3)
+    np.testing.assert_array_equal(picture[1:7, 1:5], np.round(images[0] * 255))
+    for image in (picture, picture[..., :1]):
+        (tmp_path / "x.png").write_bytes(encode_png(image))
+        with PIL.open(tmp_path / "x.png") as read:
+            np.testing.assert_array_equal(np.asarray(read).reshape(image.shape), image)
+    assert struct.unpack(">II", encode_png(picture)[16:24]) == (16, 15)
