@@ -7,7 +7,7 @@ zoo export runs/mine --out mine.tflite --batch 8
 
 import time
 
-from absl import app, flags, logging
+from absl import app, flags
 
 import zoo
 
@@ -28,7 +28,6 @@ def main(argv):
     if not _OUT.value:
         raise app.UsageError("--out names what to write: --out vae.tflite.")
     start = time.perf_counter()
-    logging.set_verbosity(logging.WARNING)  # TensorFlow logs each file it writes.
     model = zoo.load(argv[1])
     differences = model.export(_OUT.value, format=_FORMAT.value, batch=_BATCH.value)
     from zoo._export import size

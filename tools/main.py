@@ -36,11 +36,17 @@ def run():
             print(f"zoo has no verb {asked!r}; it has {has}.\n", file=sys.stderr)
         print(__doc__.strip(), file=sys.stdout if helped else sys.stderr)
         sys.exit(0 if helped else 2)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     verb = sys.argv.pop(1)
     sys.argv[0] = f"zoo {verb}"
+    if not os.environ.get("ZOO_DEBUG"):
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("ZOO_QUIET", "1")
+    if verb in ("train", "evaluate", "verify"):  # They start Keras in any case.
+        importlib.import_module("zoo._backend")
     module = importlib.import_module(VERBS[verb])
-    from absl import app
+    from absl import app, logging
+
+    logging.set_verbosity(logging.ERROR)  # What libraries tell their authors.
 
     def main(argv):
         try:

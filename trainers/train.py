@@ -104,7 +104,8 @@ def fit(model, data, recipe, out):
     steps = -(-len(data) // recipe["batch_size"])
     total = steps * recipe["epochs"]
     names = [name for name, _, _ in model.turns()]
-    model.compile(from_recipe(recipe, names, total))
+    optimizer = from_recipe(recipe, names, total)
+    model.compile(optimizer, jit_compile=recipe.get("jit_compile", "auto"))
     done = checkpoints.restore(model, out, recipe) if _RESUME.value else 0
     batches = Batches(data, recipe["batch_size"], recipe["seed"])
     callbacks = [

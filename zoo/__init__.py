@@ -19,13 +19,17 @@ _here = Path(__file__).resolve().parent
 if not (_here / "presets").is_dir():  # A checkout: presets, trainers, tools lie beside.
     __path__.append(str(_here.parent))
 
+from zoo import _start  # noqa: E402
 from zoo._registry import PresetError, load, presets  # noqa: E402
+
+_start.choose()  # Before anything imports Keras.
 
 __all__ = ["MODELS", "PresetError", "load", "presets", *MODELS]
 
 
 def __getattr__(name):
     if name in MODELS:
+        importlib.import_module("zoo._backend")
         return getattr(importlib.import_module(MODELS[name]), name)
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 

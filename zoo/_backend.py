@@ -8,42 +8,19 @@ The only file that asks which backend it is. Each backend defines the same four:
     compiled(fn, model)        `fn`, reading the model's variables, compiled if possible
 """
 
-import importlib.util
-import os
-import sys
-from pathlib import Path
+from zoo import _start
 
-PACKAGES = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
+_start.require_backend()
+with _start.quietly():
+    import keras
 
+    NAME = keras.backend.backend()
+    if NAME == "tensorflow":
+        import tensorflow as tf
 
-def installed(package):
-    """Say whether a package could be imported, without importing it."""
-    return importlib.util.find_spec(package) is not None
-
-
-def _choose():
-    """Let Keras start on an installed backend when the user has named none."""
-    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
-    named = os.environ.get("KERAS_BACKEND") or (home / "keras.json").is_file()
-    if named or "keras" in sys.modules:
-        return
-    found = [b for b, p in PACKAGES.items() if installed(p)]
-    if not found:
-        raise ImportError(
-            "Keras needs a backend, tensorflow, jax or torch; none is installed. "
-            'Install one: pip install "generative-zoo[tensorflow]" (or [jax], [torch]).'
-        )
-    os.environ["KERAS_BACKEND"] = found[0]
-
-
-_choose()
-
-import keras  # noqa: E402
-
-NAME = keras.backend.backend()
+        tf.config.list_physical_devices()
 
 if NAME == "tensorflow":
-    import tensorflow as tf
 
     def minimize(loss_fn, variables, optimizer, model):
         with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -4,7 +4,6 @@ Keras is imported by `load` alone, so that a list of presets costs nothing.
 """
 
 import difflib
-import importlib
 import inspect
 import json
 import math
@@ -239,7 +238,7 @@ def _model_class(card, folder):
             f"{folder}/config.json asks for a model {short(name)}; "
             f"the zoo has {', '.join(zoo.MODELS)}."
         )
-    cls = getattr(importlib.import_module(zoo.MODELS[name]), name)
+    cls = getattr(zoo, name)
     known = list(inspect.signature(cls).parameters)
     for key in card["config"]:
         if key not in known:

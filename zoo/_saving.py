@@ -148,7 +148,8 @@ class _Given:
     def __call__(self, shape, dtype=None):
         from keras import ops
 
-        return ops.cast(ops.convert_to_tensor(self.value), dtype)
+        # Cast by NumPy: ops.cast would compile once for each shape.
+        return ops.convert_to_tensor(self.value.astype(dtype or "float32"))
 
 
 def places(model):

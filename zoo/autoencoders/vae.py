@@ -59,6 +59,7 @@ class VAE(Codes, Model):
             classes,
         )
         self.likelihood, self.beta, self.samples = likelihood, beta, samples
+        self.pixels = math.prod(image_shape)
         self.encoder = encoder(
             image_shape, hidden, 2 * latent, network, activation, classes
         )
@@ -87,42 +88,51 @@ class VAE(Codes, Model):
         return ops.cast(self.decoder(self._with(codes, labels)), "float32")
 
     def log_likelihood(self, images, codes, labels=None):
-        """Return log p(x | z) in nats, (n,)."""
-        out, axes = self.logits(codes, labels), (1, 2, 3)
+        """Return log p(x | z) in nats for k codes a picture.
+
+        Args:
+            images: (n, height, width, channels), binary for a Bernoulli likelihood.
+            codes: (n, k, latent).
+            labels: (n,) for a model with `classes`.
+
+        Returns:
+            (n, k).
+        """
+        k = codes.shape[1]
+        if labels is not None:
+            labels = ops.repeat(labels, k, axis=0)
+        out = self.logits(ops.reshape(codes, (-1, self.latent)), labels)
+        out = ops.reshape(out, (-1, k, self.pixels))  # Flat: XLA vectorises it.
+        images = ops.reshape(images, (-1, 1, self.pixels))
         if self.likelihood == "bernoulli":
-            return ops.sum(images * out - ops.softplus(out), axis=axes)
+            return ops.sum(images * out - ops.softplus(out), axis=-1)
         error = (images - ops.sigmoid(out)) * ops.exp(-self.log_scale)
-        return ops.sum(-0.5 * (error**2 + LOG_2PI) - self.log_scale, axis=axes)
+        return ops.sum(-0.5 * (error**2 + LOG_2PI) - self.log_scale, axis=-1)
 
     def log_weights(self, images, noise, labels=None, beta=1.0):
         """Return log p(x | z) + beta (log p(z) - log q(z | x)) for k codes a picture.
 
         Args:
-            images: (n, height, width, channels), binary for a Bernoulli likelihood.
+            images, labels: As in `log_likelihood`.
             noise: Standard normal, (n, k, latent).
-            labels: (n,) for a model with `classes`.
             beta: Weight of the second term.
 
         Returns:
             Nats, (n, k). With beta = 1 their mean bounds log p(x) from below.
         """
-        k = noise.shape[1]
         mean, log_variance = (v[:, None] for v in self.posterior(images, labels))
-        codes = mean + ops.exp(0.5 * log_variance) * noise  # (n, k, latent)
+        codes = mean + ops.exp(0.5 * log_variance) * noise
         ratio = 0.5 * ops.sum(noise**2 + log_variance - codes**2, axis=-1)
-        labels = None if labels is None else ops.repeat(labels, k, axis=0)
-        likelihood = self.log_likelihood(
-            ops.repeat(images, k, axis=0), ops.reshape(codes, (-1, self.latent)), labels
-        )
-        return ops.reshape(likelihood, (-1, k)) + beta * ratio
+        return self.log_likelihood(images, codes, labels) + beta * ratio
 
     def objective(self, images, labels=None):
         """Return the negative bound in nats: the ELBO, or the IWAE bound for k > 1."""
-        images = unit(images)
+        images = ops.reshape(unit(images), (-1, self.pixels))
         n = ops.shape(images)[0]
         if self.likelihood == "bernoulli":
-            coin = keras.random.uniform(ops.shape(images), seed=self.seed)
+            coin = keras.random.uniform((n, self.pixels), seed=self.seed)
             images = ops.cast(coin < images, "float32")
+        images = ops.reshape(images, (n, *self.image_shape))
         noise = keras.random.normal((n, self.samples, self.latent), seed=self.seed)
         if self.samples > 1:
             weights = self.log_weights(images, noise, labels, self.beta)
@@ -132,7 +142,7 @@ class VAE(Codes, Model):
         divergence = 0.5 * ops.sum(  # KL(q || p) in closed form, Appendix B.
             ops.exp(log_variance) + mean**2 - 1 - log_variance, axis=-1
         )
-        likelihood = self.log_likelihood(images, codes, labels)
+        likelihood = self.log_likelihood(images, codes[:, None], labels)[:, 0]
         return ops.mean(self.beta * divergence - likelihood)
 
     def noise(self, num, seed=None):
