@@ -48,7 +48,7 @@ class Duel(Model):
     def turns(self):
         return [
             *[("critic", self.second, lambda x: ops.mean(self(x, training=True)))] * 2,
-            ("maker", self.first, lambda x: -ops.mean(self(x, training=True))),
+            ("maker", self.first, lambda x: -ops.mean(self(x, training=True) ** 2)),
         ]
 
 
