@@ -31,6 +31,9 @@ def mnist(tmp_path_factory):
     from zoo.trainers.data import open_data
 
     os.environ["TFDS_DATA_DIR"] = str(tmp_path_factory.mktemp("tfds"))
-    return lambda split, labels=False: open_data(
-        "tfds:mnist", split, (28, 28, 1), labels, folder
-    )
+
+    def mnist(split, labels=False):
+        return open_data("tfds:mnist", split, (28, 28, 1), labels, folder)
+
+    mnist.folder = folder
+    return mnist

@@ -141,6 +141,9 @@ def save(model, card, recipe, out):
         entries.update({k: card[k] for k in kept if k in card})
         listed = card.get("metrics", {})
         entries["metrics"] = {k: {**m, "value": None} for k, m in listed.items()}
+        if "quick" in card:
+            values = dict.fromkeys(card["quick"]["values"])
+            entries["quick"] = {**card["quick"], "values": values}
     dtype = recipe.get("stored", "float32")
     save_preset(model, out, dtype=dtype, files=list(pictures), **entries)
 

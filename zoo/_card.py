@@ -27,8 +27,8 @@ def card_text(name, card):
         parts += [
             "## Numbers",
             _numbers(card["metrics"]),
-            f"`zoo verify {name}` "
-            "recomputes each from the weights and fails outside its tolerance.",
+            f"`zoo verify {name}` recomputes each from the weights and fails outside "
+            f"its tolerance.{_few(name, card)}",
         ]
     parts += ["## Size", _size(card)]
     if "data" in card:
@@ -54,6 +54,17 @@ def _numbers(metrics):
             f"| {key} | {said} | ± {entry['tolerance']:g} | {entry['protocol']} |"
         )
     return "\n".join(rows)
+
+
+def _few(name, card):
+    if "quick" not in card:
+        return ""
+    values = card["quick"]["values"].items()
+    said = ", ".join(f"{key} {value:g}" for key, value in values if value is not None)
+    return (
+        f" `zoo verify {name} --quick` does so on the first {card['quick']['limit']} "
+        f"rows of the test set: {said or 'not measured'}."
+    )
 
 
 def _size(card):

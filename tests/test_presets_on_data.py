@@ -1,0 +1,59 @@
+"""What the trained presets do on real data."""
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo import _registry, metrics
+from zoo.tools.verify import verify
+from zoo.trainers.data import Data
+
+TRAINED = [
+    name
+    for name in zoo.presets()
+    if "model.weights.h5" in _registry.read(_registry.home() / name)["files"]
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_numbers_on_the_card(name, mnist, capsys):
+    assert verify(name, quick=True, manual_dir=mnist.folder) == []
+    assert "good" in capsys.readouterr().out
+
+
+def test_digits_can_be_read(mnist):
+    images, labels = mnist("test[:1000]", labels=True)[np.arange(1000)]
+    judge = zoo.load("lenet-mnist")
+    assert metrics.accuracy(judge.classify(images), labels) > 0.98
+    for name in ("vae-mnist", "iwae-mnist", "ae-mnist"):
+        again = zoo.load(name).reconstruct(images)
+        assert metrics.accuracy(judge.classify(again), labels) > 0.94, name
+    asked = np.arange(200) % 10
+    drawn = zoo.load("cvae-mnist").generate(200, seed=5, labels=asked)
+    assert metrics.accuracy(judge.classify(drawn), asked) > 0.95
+
+
+def test_fine_tuning_improves_on_new_pictures(mnist):
+    """Upside-down digits: a few steps must make them likelier."""
+    images = mnist("train[:2000]")[np.arange(2000)][:, ::-1].copy()
+    model = zoo.load("vae-mnist")
+    before = model.elbo(images[1800:], samples=5).mean()
+    model.compile()
+    model.fit(images[:1800], batch_size=100, epochs=2, verbose=0)
+    assert model.elbo(images[1800:], samples=5).mean() > before + 5
+
+
+def test_real_digits_are_likelier_than_noise(mnist):
+    images = mnist("test[:50]")[np.arange(50)]
+    noise = np.random.default_rng(0).permuted(images.reshape(50, -1), axis=1)
+    model = zoo.load("vae-mnist")
+    real = model.score(images, samples=20)
+    assert real.min() > model.score(noise.reshape(images.shape), samples=20).max()
+
+
+def test_data_keeps_its_rows(mnist):
+    data = mnist("test[:20]", labels=True)
+    assert isinstance(data, Data)
+    few = data.only(data.labels == data.labels[0])
+    assert set(few.labels) == {data.labels[0]}
