@@ -1,5 +1,6 @@
 """The commands, as their user types them."""
 
+import importlib.util
 import json
 import os
 import struct
@@ -63,10 +64,14 @@ def workshop(tmp_path_factory):
 
 
 def test_train_fine_tune_verify_and_generate(workshop):
-    said = run("train", "--preset", "seedling", "--out", "grown", cwd=workshop)
+    logged = ["--logdir", "logs"] if importlib.util.find_spec("tensorboard") else []
+    said = run("train", "--preset", "seedling", "--out", "grown", *logged, cwd=workshop)
+    assert bool(list(workshop.glob("logs/train/events*"))) == bool(logged)
     assert "Wrote grown, a preset of" in said
     card = json.loads((workshop / "grown" / "config.json").read_text())
-    assert card["recipe"]["command"] == "zoo train --preset=seedling --out=runs/grown"
+    command = " ".join(["zoo train", *(["--logdir=logs"] if logged else [])])
+    command += " --preset=seedling --out=runs/grown"
+    assert card["recipe"]["command"] == command
     assert card["recipe"]["seed"] == 0
     assert len(list((workshop / "grown" / "samples").iterdir())) == 3
     losses = (workshop / "grown" / "log.csv").read_text().splitlines()[1:]

@@ -6,6 +6,7 @@ zoo train --preset vae-mnist --out runs/vae-mnist --resume
 zoo train --preset vae-mnist --out /tmp/try --smoke
 """
 
+import importlib.util
 import os
 import platform
 import time
@@ -44,6 +45,13 @@ _LOGDIR = flags.DEFINE_string("logdir", None, "Folder to log to for TensorBoard.
 def main(argv):
     if len(argv) > 1 or not _PRESET.value or not _OUT.value:
         raise app.UsageError("zoo train takes --preset NAME and --out DIR.")
+    if _LOGDIR.value:
+        for package, extra in (("tensorboard", "data"), ("tensorflow", "tensorflow")):
+            if importlib.util.find_spec(package) is None:
+                raise ImportError(
+                    f"--logdir needs {package}, which is not installed: "
+                    f'pip install "generative-zoo[{extra}]".'
+                )
     out, start = Path(_OUT.value), time.time()
     card = _registry.read(_registry.find(_PRESET.value))
     recipe = followed(card["recipe"])
