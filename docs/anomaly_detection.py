@@ -15,7 +15,7 @@ from zoo.metrics import auroc
 from zoo.trainers.data import open_data
 
 _DIGITS = flags.DEFINE_list("digits", list("0123456789"), "Usual digits, in turn.")
-_EPOCHS = flags.DEFINE_integer("epochs", 60, "Passes over one digit's images.")
+_EPOCHS = flags.DEFINE_integer("epochs", 40, "Passes over one digit's images.")
 _MANUAL = flags.DEFINE_string("manual_dir", None, "Folder of MNIST's own files.")
 
 
