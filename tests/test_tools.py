@@ -206,3 +206,12 @@ def test_a_png_is_what_pillow_reads(tmp_path):
         with PIL.open(tmp_path / "x.png") as read:
             np.testing.assert_array_equal(np.asarray(read).reshape(image.shape), image)
     assert struct.unpack(">II", encode_png(picture)[16:24]) == (16, 15)
+
+
+def test_a_preset_without_a_recipe_says_what_to_give(tmp_path):
+    zoo.VAE([8, 8, 1], 2, [16]).save_preset(tmp_path / "bare")
+    said = run("train", "--preset", "bare", "--out", "x", cwd=tmp_path, code=1)
+    assert "says no data, batch_size, epochs" in said
+    said = run("evaluate", "bare", "--metrics", "nll", cwd=tmp_path, code=1)
+    assert "say --data" in said
+    assert not (tmp_path / "x").exists()

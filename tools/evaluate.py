@@ -102,7 +102,9 @@ def measure(model, data, wanted, progress=None):
 
 def held_out(card, model, address=None, manual_dir=None):
     """Return the test split of the data a preset was trained on, or of another."""
-    address = address or card["recipe"]["data"]
+    address = address or card.get("recipe", {}).get("data")
+    if not address:
+        raise ValueError("The preset names no data of its own; say --data.")
     labels = bool(model.classes)
     return open_data(address, "test", model.image_shape, labels, manual_dir)
 

@@ -54,7 +54,7 @@ def main(argv):
                 )
     out, start = Path(_OUT.value), time.time()
     card = _registry.read(_registry.find(_PRESET.value))
-    recipe = followed(card["recipe"])
+    recipe = followed(card.get("recipe", {}))
     _claim(out)
     keras.utils.set_random_seed(recipe["seed"])
     keras.config.set_dtype_policy(recipe["dtype"])
@@ -99,7 +99,14 @@ def followed(recipe):
         "dtype": _DTYPE.value,
     }
     recipe.update({k: v for k, v in changes.items() if v is not None})
+    missing = [k for k in ("data", "batch_size", "epochs") if k not in recipe]
+    if missing:
+        raise ValueError(
+            f"The recipe of {_PRESET.value} says no {', '.join(missing)}. Give "
+            "--data, --batch_size and --epochs, or take a preset with a recipe."
+        )
     if _RATE.value is not None:
+        recipe.setdefault("optimizer", {"name": "adam"})
         entry = recipe["optimizer"]
         parts = [entry] if "name" in entry else entry.values()
         for part in parts:
@@ -144,7 +151,9 @@ def save(model, card, recipe, out):
         PICTURES[name](model, out / name)
     kept = ["summary", "use", "limits", "pictures"]
     entries = {k: card[k] for k in kept if k in card}
-    if recipe["data"] == card["recipe"]["data"]:  # Its numbers are still to measure.
+    if recipe["data"] == card.get("recipe", {}).get(
+        "data"
+    ):  # Its numbers are still to measure.
         kept = ("licence", "data")
         entries.update({k: card[k] for k in kept if k in card})
         listed = card.get("metrics", {})

@@ -57,7 +57,6 @@ class Autoencoder(Codes, Model):
         self.scales = self.add_weight(
             (components, latent, latent), _identities, **frozen
         )  # Cholesky factors of the covariances.
-        self.noise_scale = self.add_weight((), "ones", **frozen)
         self.seed = keras.random.SeedGenerator()
         self.built = True
 
@@ -92,12 +91,7 @@ class Autoencoder(Codes, Model):
             most: Codes to fit to; the first so many.
         """
         mixture_class = _mixture()
-        codes, errors = [], []
-        for part in _parts(images, most):
-            codes.append(self.encode(part))
-            part = self._prepare(part)
-            part = part / np.float32(255) if part.dtype == np.uint8 else part
-            errors.append(((self.decode(codes[-1]) - part) ** 2).mean())
+        codes = [self.encode(part) for part in _parts(images, most)]
         codes = np.concatenate(codes)[:most]
         mixture = mixture_class(
             min(self.config["components"], len(codes) // 2),
@@ -113,7 +107,6 @@ class Autoencoder(Codes, Model):
             padded = np.zeros(variable.shape, "float32")
             padded[:count] = values
             variable.assign(padded)
-        self.noise_scale.assign(np.sqrt(np.mean(errors)))
 
     def noise(self, num, seed=None):
         """Draw a uniform number to choose a Gaussian, and standard normal codes.
