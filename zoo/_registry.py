@@ -18,7 +18,10 @@ from zoo._saving import SCHEMA, WEIGHTS, fill, outline, read_weights, sha256
 
 LARGEST_CONFIG = 1_000_000  # bytes
 DEEPEST_CONFIG = 64
+MOST_VALUES = 100_000  # in a config
+LONGEST_LIST = 100  # values of an argument: layers are built one by one
 LARGEST_MODEL = 10**10  # parameters
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 REQUIRED = {
     "schema": int,
     "model": str,
@@ -78,7 +81,7 @@ def load(preset, weights=True):
             f"{folder}/config.json does not build a {card['model']}: {_reason(error)}"
         ) from error
     _check_count(model, card, folder, weights)
-    values = []
+    values = {}
     if weights:
         path = folder / WEIGHTS
         try:
@@ -103,10 +106,12 @@ def find(preset):
         if not os.path.lexists(os.path.join(text, "config.json")):
             raise PresetError(f"The folder {text} is no preset: it has no config.json.")
         return Path(text)
-    near = difflib.get_close_matches(text, presets(), 1)
+    near = difflib.get_close_matches(text.lower(), presets(), 1)
+    # A look-alike of another alphabet shows as such: 'v\u0430e-mnist'.
+    shown = ascii(text) if near else repr(text)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     raise PresetError(
-        f"No preset is called {text!r}. {hint}`zoo list` shows all; "
+        f"No preset is called {shown}. {hint}`zoo list` shows all; "
         "a folder, hf://user/name or kaggle://… will do too."
     )
 
@@ -122,15 +127,27 @@ def read(folder):
     if size > LARGEST_CONFIG:
         raise PresetError(f"{path} has {size:,} bytes; {LARGEST_CONFIG:,} are allowed.")
     try:
+        text = path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        reason = _reason(error)
+        raise PresetError(f"{path} is not the JSON of a preset: {reason}") from error
+    return parse(path, text)
+
+
+def parse(path, text):
+    """Return the text of a config.json as a dict, as `read` does."""
+    try:
+        if sum(map(text.count, ",[{")) > MOST_VALUES:  # Slow to read, large as Python.
+            raise ValueError(f"it has more than {MOST_VALUES:,} values.")
         card = json.loads(
-            path.read_text("utf-8"),
+            text,
             object_pairs_hook=_unique,
             parse_constant=_number,
             parse_float=_number,
             parse_int=_number,
         )
-        _check_depth(card)
-    except (OSError, ValueError, RecursionError) as error:
+        _check_tree(card)
+    except (ValueError, RecursionError) as error:
         reason = _reason(error)
         raise PresetError(f"{path} is not the JSON of a preset: {reason}") from error
     _check_form(path, card)
@@ -160,10 +177,12 @@ def _check_form(path, card):
 def _check_manifest(path, files):
     """Refuse entries of `files` that are not a plain name with size and sha256."""
     for name, entry in files.items():
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        # ASCII alone has no look-alikes; Windows drops dots at the end.
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?", name):
             raise PresetError(
-                f"{path} lists a file {short(name)}. A file of a preset lies in its "
-                "folder; its name is of letters, digits, dots, - and _."
+                f"{path} lists a file {ascii(name[:100])}. A file of a preset "
+                "lies in its folder; its name is of letters a to z, digits, dots, - "
+                "and _, with no dot at either end."
             )
         known = isinstance(entry, dict) and set(entry) == {"bytes", "sha256"}
         if not (
@@ -239,8 +258,8 @@ def _model_class(card, folder):
             f"the zoo has {', '.join(zoo.MODELS)}."
         )
     cls = getattr(zoo, name)
-    known = list(inspect.signature(cls).parameters)
-    for key in card["config"]:
+    known = inspect.signature(cls).parameters
+    for key, value in card["config"].items():
         if key not in known:
             near = difflib.get_close_matches(key[:100], known, 1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
@@ -248,14 +267,40 @@ def _model_class(card, folder):
                 f"{folder}/config.json gives {name} an argument {short(key)}. {hint}"
                 f"It takes {', '.join(known)}."
             )
+        default = known[key].default
+        if not _is_like(value, default):
+            raise PresetError(
+                f"{folder}/config.json gives {name} {key}={short(value)}. Like its "
+                f"default, {short(default)}, it is a number, a text, or a list of at "
+                f"most {LONGEST_LIST}; never an object."
+            )
     return cls
+
+
+def _is_like(value, default):
+    """Whether a value of JSON is of the kind of an argument's default.
+
+    Never an object, of which Keras might make a layer, nor a long list, nor a text or a
+    list among numbers, which Python would multiply. null is left to the model.
+    """
+    free = default is None or default is inspect.Parameter.empty
+    if isinstance(value, list):
+        if not free and not isinstance(default, tuple | list):
+            return False
+        kinds = (0.0,) if free else default or (0.0,)
+        return len(value) <= LONGEST_LIST and all(
+            any(_is_like(v, kind) for kind in kinds) for v in value
+        )
+    if free:
+        return not isinstance(value, dict)
+    whole = type(value) is int and type(default) is float
+    return whole or value is None or type(value) is type(default)
 
 
 def _check_count(model, card, folder, weights):
     """Compare the parameters of an outline with what config.json says and holds."""
     count, listed = model.count_params(), card["parameters"]
-    # A size to train may leave the count at 0.
-    if (weights or listed) and count != listed:
+    if count != listed:
         raise PresetError(
             f"{folder}/config.json builds a {card['model']} of {count:,} parameters, "
             f"but lists {listed:,}."
@@ -298,10 +343,14 @@ def _number(text):
     raise ValueError(f"{short(text)} is no number of 64 bits.")
 
 
-def _check_depth(value, depth=1):
+def _check_tree(value, depth=1):
+    """Refuse what is too deep, and texts that could not be printed safely."""
     if depth > DEEPEST_CONFIG:
         raise ValueError(f"it is deeper than {DEEPEST_CONFIG} levels.")
-    children = value.values() if isinstance(value, dict) else value
-    if isinstance(value, dict | list):
-        for child in children:
-            _check_depth(child, depth + 1)
+    if isinstance(value, str) and (found := CONTROL.search(value)):
+        raise ValueError(f"a text in it has the control character {found[0]!a}.")
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for child in value:
+            _check_tree(child, depth + 1)

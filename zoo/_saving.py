@@ -16,6 +16,7 @@ from zoo._card import card_text
 SCHEMA = 1
 WEIGHTS = "model.weights.h5"
 DTYPES = ("float32", "float16")
+MOST_VARIABLES = 4_000  # of a model
 
 
 def save_preset(model, folder, dtype="float32", files=(), **card):
@@ -62,7 +63,10 @@ def write_card(folder, card):
 
 
 def _write_texts(folder, card, config, readme):
+    from zoo._registry import parse
+
     text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    parse(folder / "config.json", text)  # What is saved can be loaded.
     config.write_text(text, "utf-8")
     readme.write_text(card_text(folder.resolve().name, card), "utf-8")
 
@@ -113,7 +117,7 @@ def outline(cls, config):
     # Keras would give values to all in this list when any later scope ends, also to
     # those of a model that has been refused: take ours out.
     others = global_state.get_global_attribute(key)
-    global_state.set_global_attribute(key, [])
+    global_state.set_global_attribute(key, _Few())
     try:
         with keras.StatelessScope(initialize_variables=False):
             model = cls(**config)
@@ -122,25 +126,35 @@ def outline(cls, config):
         global_state.set_global_attribute(key, others or [])
 
 
+class _Few(list):
+    """A list that ends before a loop of a billion layers does."""
+
+    def append(self, variable):
+        if len(self) == MOST_VARIABLES:
+            raise ValueError(
+                f"A model has {MOST_VARIABLES:,} variables at most; this one has more."
+            )
+        super().append(variable)
+
+
 def fill(model, variables, values):
     """Give the variables of an outline their values.
 
     Args:
         model, variables: From `outline`.
-        values: Pairs of variable and array, from `read_weights`; other variables, such
-            as seeds, take what their initializers say.
+        values: From `read_weights`; emptied, so that each array goes once it is taken.
+            Other variables, such as seeds, take what their initializers say.
     """
-    values = {id(variable): array for variable, array in values}
     for variable in variables:
         if id(variable) in values:
-            variable._initializer = _Given(values[id(variable)])
+            variable._initializer = _Given(values.pop(id(variable)))
         variable._deferred_initialize()
     for layer in model._flatten_layers(include_self=False):
         layer._post_build()  # On torch this registers parameters.
 
 
 class _Given:
-    """An initializer that gives one array."""
+    """An initializer that gives one array, once."""
 
     def __init__(self, value):
         self.value = value
@@ -149,7 +163,9 @@ class _Given:
         from keras import ops
 
         # Cast by NumPy: ops.cast would compile once for each shape.
-        return ops.convert_to_tensor(self.value.astype(dtype or "float32"))
+        value = self.value.astype(dtype or "float32", copy=False)
+        self.value = None
+        return ops.convert_to_tensor(value)
 
 
 def places(model):
@@ -209,7 +225,7 @@ def write_weights(model, path, dtype="float32"):
             "make; a preset keeps arguments and weights."
         )
     values = {id(v): value for v, value in zip(fresh.weights, values)}
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", libver="earliest") as file:  # Of the form in _hdf5.py.
         for name, variable in places(fresh).items():
             if variable is None:
                 continue
@@ -228,56 +244,30 @@ def read_weights(path, model):
         model: A model, or its outline.
 
     Returns:
-        Pairs of the model's variables and float32 arrays.
+        dict: The id of each of the model's variables to its array, as stored.
 
     Raises:
-        ValueError: What does not fit; h5py raises errors of many types besides.
+        ValueError: What does not fit.
     """
-    import h5py
+    import numpy as np
 
-    expected = places(model)
-    with h5py.File(path, "r") as file:
-        found = {
-            name: _array(name, item, tuple(expected[name].shape))
-            for name, item in _items(file, expected)
-        }
+    from zoo import _hdf5
+
+    expected, found = places(model), {}
+    with open(path, "rb") as file:
+        reader = _hdf5.Reader(file)
+        for name, header in reader.items():
+            variable = expected.get(name)
+            known = name in expected and name not in found
+            if not known or (variable is None) != (_hdf5.GROUP in header):
+                raise ValueError(f"it holds {name!r}, which the model has not.")
+            found[name] = None
+            if variable is not None:
+                found[name] = reader.array(name, header, tuple(variable.shape))
+                if not np.isfinite(found[name]).all():
+                    raise ValueError(f"{name} holds NaN or infinity.")
     for name, variable in expected.items():
         if variable is not None and name not in found:
             raise ValueError(f"it lacks the weights {name}.")
-    return [(expected[name], array) for name, array in found.items()]
-
-
-def _items(group, expected):
-    """Yield path and item of the arrays in an h5 group; refuse links and strangers."""
-    import h5py
-
-    for name in group:
-        path = f"{group.name.rstrip('/')}/{name}"
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{path!r} is a link.")
-        item = group[name]
-        kind = h5py.Group if expected.get(path) is None else h5py.Dataset
-        if path not in expected or not isinstance(item, kind):
-            raise ValueError(f"it holds {path!r}, which the model has not.")
-        if kind is h5py.Group:
-            yield from _items(item, expected)
-        else:
-            yield path, item
-
-
-def _array(name, data, shape):
-    """Read one array whose shape, dtype, storage and values are as they should be."""
-    import numpy as np
-
-    if data.shape != shape:
-        raise ValueError(f"{name} has the shape {data.shape}; the model needs {shape}.")
-    if data.dtype not in (np.float16, np.float32):
-        raise ValueError(f"{name} is {data.dtype}, not float16 or float32.")
-    # A plain block takes no more memory than the file has bytes, and no other file.
-    plain = data.chunks is None and not data.external and not data.is_virtual
-    if not plain or data.id.get_storage_size() != data.nbytes:
-        raise ValueError(f"{name} is not one plain block of numbers in the file.")
-    value = data[...]
-    if not np.isfinite(value).all():
-        raise ValueError(f"{name} holds NaN or infinity.")
-    return value.astype("float32", copy=False)  # By NumPy: JAX would compile a cast.
+    arrays = {n: array for n, array in found.items() if array is not None}
+    return {id(expected[name]): array for name, array in arrays.items()}
