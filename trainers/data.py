@@ -11,6 +11,7 @@ which returns images, or images and labels. `Batches` feeds it to `fit`, shuffle
 import importlib.util
 import os
 import socket
+import sys
 import urllib.parse
 from pathlib import Path
 
@@ -27,6 +28,9 @@ class DataError(ValueError):
 class Data:
     """Images, and labels where the model takes them, by index.
 
+    An image file that cannot be read gives its place to the next that can, is named on
+    stderr and counted in `damaged`, index to reason.
+
     Args:
         images: Array (N, height, width, channels), or a list of image files.
         labels: Array (N,), or None.
@@ -37,6 +41,7 @@ class Data:
     def __init__(self, images, labels=None, image_shape=None, name="arrays"):
         self.images, self.labels, self.name = images, labels, name
         self.image_shape = image_shape or images.shape[1:]
+        self.damaged = {}
 
     def __len__(self):
         return len(self.images)
@@ -45,9 +50,21 @@ class Data:
         if isinstance(self.images, np.ndarray):
             images = self.images[indices]
         else:
-            chosen = [self.images[i] for i in np.arange(len(self))[indices]]
-            images = np.stack([_read(f, self.image_shape) for f in chosen])
+            read = [self._read(i) for i in np.arange(len(self))[indices]]
+            images = np.stack([image for image, _ in read])
+            indices = [index for _, index in read]
         return images if self.labels is None else (images, self.labels[indices])
+
+    def _read(self, index):
+        """Return the image of a row, or of the next sound one, and its row."""
+        while True:
+            if index not in self.damaged:
+                try:
+                    return _read(self.images[index], self.image_shape), index
+                except Exception as error:  # Pillow's own are of many types.
+                    self.damaged[index] = error
+                    tell_damage(self.images[index], error, self.damaged, len(self))
+            index = (index + 1) % len(self)
 
     def only(self, keep):
         """Return the part of the data that an index array or mask keeps."""
@@ -68,31 +85,53 @@ class Batches(keras.utils.PyDataset):
         data: A `Data`.
         batch_size: Rows of a batch; the last may have fewer.
         seed: Of the shuffle; None keeps the order.
+        replicas: Parts that each batch can be divided into; so many rows fewer than
+            that may be left out of an epoch.
+        process, processes: Of several processes that share each batch, which this is.
+
+    Raises:
+        DataError: A batch cannot be divided.
     """
 
-    def __init__(self, data, batch_size, seed=0):
+    def __init__(self, data, batch_size, seed=0, replicas=1, process=0, processes=1):
         super().__init__()
+        if batch_size % replicas or len(data) < replicas:
+            raise DataError(
+                f"The rows of a batch are divided among {replicas} devices; the batch "
+                f"size is {batch_size}, of {len(data)} rows."
+            )
         self.data, self.batch_size, self.seed = data, batch_size, seed
+        self.rows = len(data) // replicas * replicas
+        self.process, self.processes = process, processes
         self.start(0)
 
-    def start(self, epoch):
-        """Put the rows in the order of an epoch."""
+    def start(self, epoch, skip=0):
+        """Put the rows in the order of an epoch, and leave out the first batches."""
         self.order = np.arange(len(self.data))
         if self.seed is not None:
             np.random.default_rng((self.seed, epoch)).shuffle(self.order)
+        self.order = self.order[skip * self.batch_size : self.rows]
 
-    def follow(self):
-        """Return the callback that starts each epoch of `fit` in its own order."""
-        return keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: self.start(epoch)
-        )
+    def follow(self, skip=0):
+        """Return the callback that starts each epoch of `fit` in its own order.
+
+        Args:
+            skip: Batches of the first epoch that are done already.
+        """
+        left = [skip]
+
+        def begin(epoch, logs):
+            self.start(epoch, left.pop() if left else 0)
+
+        return keras.callbacks.LambdaCallback(on_epoch_begin=begin)
 
     def __len__(self):
-        return -(-len(self.data) // self.batch_size)
+        return -(-len(self.order) // self.batch_size)
 
     def __getitem__(self, index):
-        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        batch = self.data[self.order[part]]
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        share = len(rows) // self.processes
+        batch = self.data[rows[self.process * share : (self.process + 1) * share]]
         return batch if isinstance(batch, tuple) else (batch,)
 
 
@@ -121,6 +160,27 @@ def open_data(address, split, image_shape, labels=False, manual_dir=None):
             "tfds:NAME for a set of TensorFlow Datasets, such as tfds:mnist."
         )
     return _from_folder(folder, split, tuple(image_shape), labels)
+
+
+def tell_damage(name, reason, damaged, num):
+    """Say that a record is skipped; stop when that is no longer a small matter.
+
+    Args:
+        name, reason: What it is and why it cannot be read.
+        damaged: Those skipped so far, this one included.
+        num: Records in all.
+
+    Raises:
+        DataError: More than ten, or one in a hundred if that is more.
+    """
+    most = min(max(10, num // 100), num - 1)
+    count = len(damaged)
+    if count > most:
+        raise DataError(
+            f"{count} of {num} records cannot be read, and {most} may be skipped; the "
+            f"last is {name}: {reason}"
+        )
+    print(f"Skipped {name}, {count} of at most {most}: {reason}", file=sys.stderr)
 
 
 def _from_folder(folder, split, image_shape, labels):
@@ -158,7 +218,15 @@ def _read(file, image_shape):
 def _from_tfds(name, split, labels, manual_dir):
     builder = prepared(name, manual_dir)
     source = builder.as_data_source(split=split)
-    rows = [(e["image"], e.get("label", 0)) for e in source]
+    rows, damaged = [], []
+    for index in range(len(source)):
+        try:
+            example = source[index]
+        except Exception as error:  # Readers and decoders have their own.
+            damaged.append(index)
+            tell_damage(f"{name} {split} [{index}]", error, damaged, len(source))
+        else:
+            rows.append((example["image"], example.get("label", 0)))
     images = np.stack([image for image, _ in rows])
     numbers = np.array([label for _, label in rows], "int32") if labels else None
     return Data(images, numbers, name=f"tfds:{name} {split}")

@@ -4,11 +4,15 @@ zoo train --preset vae-mnist --out runs/vae-mnist
 zoo train --preset vae-mnist --init vae-mnist --data my_pictures --out runs/mine
 zoo train --preset vae-mnist --out runs/vae-mnist --resume
 zoo train --preset vae-mnist --out /tmp/try --smoke
+KERAS_BACKEND=jax zoo train --preset vae-mnist --out runs/vae --strategy data_parallel
 """
 
+import contextlib
 import importlib.util
+import json
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 
@@ -20,7 +24,7 @@ import zoo
 from zoo import _registry
 from zoo._optimizers import from_recipe
 from zoo._saving import save_preset
-from zoo.trainers import checkpoints
+from zoo.trainers import checkpoints, strategies
 from zoo.trainers.data import Batches, open_data
 from zoo.trainers.pictures import PICTURES, Grid, can_sample
 
@@ -39,6 +43,14 @@ _DTYPE = flags.DEFINE_enum(
 )
 _SMOKE = flags.DEFINE_bool("smoke", False, "A few steps on little data, to try it out.")
 _RESUME = flags.DEFINE_bool("resume", False, "Go on from the checkpoint in --out.")
+_STRATEGY = flags.DEFINE_enum(
+    "strategy", "none", list(strategies.BACKENDS), "How several devices share the work."
+)
+_DEVICES = flags.DEFINE_integer("devices", None, "Devices of this host; all if unset.")
+_WORKERS = flags.DEFINE_integer("workers", None, "Processes to start here.")
+_MODEL_DEVICES = flags.DEFINE_integer(
+    "model_devices", None, "Devices that share one copy of the weights; all if unset."
+)
 _LOGDIR = flags.DEFINE_string("logdir", None, "Folder to log to for TensorBoard.")
 
 
@@ -52,10 +64,20 @@ def main(argv):
                     f"--logdir needs {package}, which is not installed: "
                     f'pip install "generative-zoo[{extra}]".'
                 )
+    count = strategies.workers(_STRATEGY.value, _DEVICES.value, _WORKERS.value)
+    if count > 1:
+        command = [sys.executable, "-m", "zoo.tools.main", "train", *sys.argv[1:]]
+        return strategies.launch(command, count, _STRATEGY.value)
+    place = strategies.enter(_STRATEGY.value, _DEVICES.value, _MODEL_DEVICES.value)
+    with place.scope:
+        return _train(place)
+
+
+def _train(place):
     out, start = Path(_OUT.value), time.time()
     card = _registry.read(_registry.find(_PRESET.value))
     recipe = followed(card.get("recipe", {}))
-    _claim(out)
+    _claim(out, place)
     keras.utils.set_random_seed(recipe["seed"])
     keras.config.set_dtype_policy(recipe["dtype"])
     init = recipe.get("init")
@@ -75,8 +97,11 @@ def main(argv):
         data = data.only(data.labels == recipe["only_label"])
     if _SMOKE.value:
         data = data.only(np.arange(min(len(data), 4 * recipe["batch_size"])))
-    print(f"Training {_PRESET.value} on {len(data):,} rows of {data.name}.")
-    fit(model, data, recipe, out)
+    where = f", divided among {place.replicas} devices" if place.replicas > 1 else ""
+    print(f"Training {_PRESET.value} on {len(data):,} rows of {data.name}{where}.")
+    fit(model, data, recipe, out, place)
+    if not place.chief:
+        return
     recipe["run"] = _run_facts(time.time() - start)
     save(model, card, recipe, out)
     print(
@@ -114,30 +139,46 @@ def followed(recipe):
     return recipe
 
 
-def fit(model, data, recipe, out):
+def fit(model, data, recipe, out, place):
     """Train with progress, a log, sample grids and checkpoints in `out`."""
-    steps = -(-len(data) // recipe["batch_size"])
-    total = steps * recipe["epochs"]
+    shared = (place.replicas, place.process, place.processes)
+    batches = Batches(data, recipe["batch_size"], recipe["seed"], *shared)
     names = [name for name, _, _ in model.turns()]
-    optimizer = from_recipe(recipe, names, total)
+    optimizer = from_recipe(recipe, names, len(batches) * recipe["epochs"])
     model.compile(optimizer, jit_compile=recipe.get("jit_compile", "auto"))
-    done = checkpoints.restore(model, out, recipe) if _RESUME.value else 0
-    batches = Batches(data, recipe["batch_size"], recipe["seed"])
-    callbacks = [
-        batches.follow(),
-        keras.callbacks.CSVLogger(str(out / "log.csv"), append=done > 0),
-        Grid(out / "samples"),
-        checkpoints.Checkpoint(out, recipe),
-    ]
-    if _LOGDIR.value:
-        callbacks.append(keras.callbacks.TensorBoard(_LOGDIR.value))
-    model.fit(
-        batches,
-        epochs=recipe["epochs"],
-        initial_epoch=done,
-        shuffle=False,  # Keras would shuffle the batches again, by no seed of ours.
-        callbacks=callbacks,
-    )
+    config = json.loads(json.dumps(model.get_config()))
+    about = {**recipe, "model": type(model).__name__, "config": config}
+    done, steps, metrics = 0, 0, None
+    if _RESUME.value:
+        done, steps, metrics = checkpoints.restore(model, out, about)
+    monitor = recipe.get("monitor", "loss" if names == ["loss"] else None)
+    saving = checkpoints.Checkpoint(out, about, monitor, place.chief, steps, metrics)
+    callbacks = [batches.follow(steps), saving]
+    if place.chief:
+        log = keras.callbacks.CSVLogger(str(out / "log.csv"), append=done + steps > 0)
+        callbacks += [log, Grid(out / "samples")]
+        if _LOGDIR.value:
+            callbacks.append(keras.callbacks.TensorBoard(_LOGDIR.value))
+    # Keras would shuffle the batches again, by no seed of ours.
+    common = {"shuffle": False, "callbacks": callbacks}
+    if steps:  # Keras fixes the length of epochs: the rest of one is a fit of its own.
+        batches.start(done, steps)
+        with _unfinished(model.optimizer):
+            model.fit(batches, initial_epoch=done, epochs=done + 1, **common)
+        done += 1
+    batches.start(done)
+    model.fit(batches, initial_epoch=done, epochs=recipe["epochs"], **common)
+    if recipe.get("keep") == "best":
+        epoch = checkpoints.take_best(model, out)
+        print(f"Keeping the weights of epoch {epoch}, the best by {monitor}.")
+
+
+@contextlib.contextmanager
+def _unfinished(optimizer):
+    """Let a fit end without replacing the weights by their averages."""
+    optimizer.finalize_variable_values = lambda variables: None
+    yield
+    del optimizer.finalize_variable_values
 
 
 def save(model, card, recipe, out):
@@ -165,10 +206,10 @@ def save(model, card, recipe, out):
     save_preset(model, out, dtype=dtype, files=list(pictures), **entries)
 
 
-def _claim(out):
+def _claim(out, place):
     """Make the folder, or refuse one that is in use."""
     used = out.exists() and (out.is_file() or any(out.iterdir()))
-    if used and not _RESUME.value:
+    if used and not _RESUME.value and place.chief:
         raise app.UsageError(
             f"--out {out} exists. Take another folder, or --resume to go on in it."
         )

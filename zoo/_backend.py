@@ -1,12 +1,17 @@
-"""Gradients and compilation on whichever backend Keras runs.
+"""Gradients, devices and compilation on whichever backend Keras runs.
 
-The only file that asks which backend it is. Each backend defines the same four:
+The only file that asks which backend it is. Above it, these are known:
 
-    minimize(loss_fn, variables, optimizer, model)  one optimizer step, returns the loss
+    minimize(loss_fn, variables, optimizer, model)  one optimizer step
     input_gradient(fn, x)      gradient of sum(fn(x)) in x, itself differentiable
     stateful(step)             lets a Keras step assign variables, also on JAX
     compiled(fn, model)        `fn`, reading the model's variables, compiled if possible
+    scope(model)               where what belongs to a model's devices is made
+    split_jit(model, jit)      what Keras compiles, and what each replica compiles
+    whole_array(variable)      its value as NumPy, wherever its parts lie
 """
+
+import contextlib
 
 from zoo import _start
 
@@ -22,17 +27,89 @@ with _start.quietly():
 
 if NAME == "tensorflow":
 
-    def minimize(loss_fn, variables, optimizer, model):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            for variable in variables:
-                tape.watch(variable.value)
-            loss = loss_fn()
-            scaled = optimizer.scale_loss(loss)
-            # Keras sums gradients over replicas; we want their mean.
-            scaled /= tf.distribute.get_strategy().num_replicas_in_sync
-        grads = tape.gradient(scaled, [v.value for v in variables])
-        optimizer.apply(grads, variables)
-        return loss
+    def scope(model):
+        return model.distribute_strategy.scope()
+
+    def split_jit(model, jit):
+        strategy = model.distribute_strategy
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            raise ValueError(
+                "Keras 3 does not train under MultiWorkerMirroredStrategy. Several "
+                "hosts train on JAX: KERAS_BACKEND=jax zoo train --strategy "
+                "data_parallel, see docs/scaling.md."
+            )
+        if strategy.num_replicas_in_sync == 1:
+            return jit, False
+        # Keras compiles around strategy.run, which fails once two devices hold
+        # variables: compile within it instead.
+        gpu = bool(tf.config.list_physical_devices("GPU"))
+        return False, gpu if jit == "auto" else jit
+
+    def _replica():
+        return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+    def _replicas():
+        return tf.distribute.get_strategy().num_replicas_in_sync
+
+    def _gradients(pure, values, rest, scale, jit):
+        def run(values, rest, scale):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(values)
+                loss, updates = pure(values, rest)
+                scaled = loss * scale
+            return loss, tape.gradient(scaled, values), updates
+
+        if jit:  # Made anew, so that it belongs to this replica.
+            run = tf.function(run, jit_compile=True, autograph=False)
+        values, rest = ([tf.convert_to_tensor(v) for v in x] for x in (values, rest))
+        return run(values, rest, scale)
+
+    def _mean(tensors):
+        context = tf.distribute.get_replica_context()
+        dense = [None if t is None else tf.convert_to_tensor(t) for t in tensors]
+        present = [t for t in dense if t is not None]
+        means = iter(context.all_reduce(tf.distribute.ReduceOp.MEAN, present))
+        return [None if t is None else next(means) for t in dense]
+
+    def _apply(optimizer, grads, variables, updates, sound, always):
+        strategy = tf.distribute.get_strategy()
+        one = not tf.distribute.has_strategy()
+        if one or not strategy.extended._use_merge_call():  # The latter: TPUs.
+            for part in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
+                part._all_reduce_sum_gradients = list  # They are means already.
+            if always:
+                optimizer.apply(grads, variables)
+            else:
+                tf.cond(sound, lambda: optimizer.apply(grads, variables), lambda: None)
+            for variable, value in updates:
+                variable.assign(tf.where(sound, value, variable))
+            return
+
+        # Mirrored variables cannot change inside a tf.cond within a replica, so the
+        # replicas merge, and split again in the branch that is taken.
+        def merged(strategy, grads, values, sound):
+            def first(value):
+                return strategy.experimental_local_results(value)[0]
+
+            def take():
+                args = (grads, variables)
+                strategy.extended.call_for_each_replica(optimizer.apply, args=args)
+
+            take() if always else tf.cond(first(sound), take, lambda: None)
+            for (variable, _), value in zip(updates, values):
+                old, new = variable.value, first(value)
+                old.assign(tf.where(first(sound), new, tf.convert_to_tensor(old)))
+
+        for part in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
+            part._all_reduce_sum_gradients = list
+            if part.gradient_accumulation_steps or part.ema_overwrite_frequency:
+                raise ValueError(
+                    "Under MirroredStrategy Keras has neither "
+                    "gradient_accumulation_steps nor ema_overwrite_frequency: take a "
+                    "larger batch, or JAX or torch."
+                )
+        args = (grads, [value for _, value in updates], sound)
+        tf.distribute.get_replica_context().merge_call(merged, args=args)
 
     def input_gradient(fn, x):
         with tf.GradientTape() as tape:
@@ -54,20 +131,35 @@ elif NAME == "torch":
     import torch
     import torch.distributed as dist
 
-    def minimize(loss_fn, variables, optimizer, model):
-        loss = loss_fn()
-        values = [v.value for v in variables]
-        grads = torch.autograd.grad(
-            optimizer.scale_loss(loss), values, allow_unused=True
-        )
-        with torch.no_grad():
-            # torch.autograd.grad goes around DDP's hooks, so average by hand.
-            if dist.is_available() and dist.is_initialized():
-                for grad in grads:
-                    dist.all_reduce(grad)
-                    grad /= dist.get_world_size()
+    def _replicas():
+        there = dist.is_available() and dist.is_initialized()
+        return dist.get_world_size() if there else 1
+
+    def _replica():
+        return dist.get_rank() if _replicas() > 1 else 0
+
+    def _gradients(pure, values, rest, scale, jit):
+        loss, updates = pure(values, rest)
+        grads = torch.autograd.grad(loss * scale, values, allow_unused=True)
+        updates = [None if u is None else u.detach() for u in updates]
+        return loss.detach(), grads, updates
+
+    def _mean(tensors):
+        # torch.autograd.grad goes around DDP's hooks, so average by hand, all at once.
+        present = [t for t in tensors if t is not None]
+        flat = torch.cat([t.reshape(-1) for t in present])
+        dist.all_reduce(flat)
+        parts = (flat / _replicas()).split([t.numel() for t in present])
+        means = iter(part.view_as(t) for part, t in zip(parts, present))
+        return [None if t is None else next(means) for t in tensors]
+
+    @torch.no_grad()
+    def _apply(optimizer, grads, variables, updates, sound, always):
+        if always or sound:
             optimizer.apply(list(grads), variables)
-        return loss.detach()
+        if sound:
+            for variable, value in updates:
+                variable.assign(value)
 
     def input_gradient(fn, x):
         with torch.enable_grad():  # evaluate() runs under no_grad.
@@ -86,29 +178,36 @@ elif NAME == "jax":
 
     import jax
 
-    def minimize(loss_fn, variables, optimizer, model):
-        learned = {id(v) for v in variables}
-        others = [
-            v for v in model.variables + model.metrics_variables if id(v) not in learned
-        ]
+    def _replica():
+        return 0
 
-        def stateless(values):
-            mapping = [*zip(variables, values), *((v, v.value) for v in others)]
-            with keras.StatelessScope(mapping) as scope:
-                loss = loss_fn()
-            updates = [scope.get_current_value(v) for v in others]
-            return optimizer.scale_loss(loss), (loss, updates)
+    def _replicas():
+        return 1  # Keras shards the batch; a mean over it is one over all devices.
 
-        values = [v.value for v in variables]
-        grads, (loss, updates) = jax.grad(stateless, has_aux=True)(values)
-        for variable, update in zip(others, updates):
-            variable.assign(update)
+    def _gradients(pure, values, rest, scale, jit):
+        def scaled(values):
+            loss, updates = pure(values, rest)
+            return loss * scale, (loss, updates)
+
+        grads, (loss, updates) = jax.grad(scaled, has_aux=True)(values)
+        return loss, grads, updates
+
+    def _apply(optimizer, grads, variables, updates, sound, always):
+        old = [v.value for v in variables], [v.value for v in optimizer.variables]
         # Loss scaling branches inside apply, which JAX can do on values only.
-        state = [v.value for v in optimizer.variables]
-        values, state = optimizer.stateless_apply(state, grads, values)
-        for variable, value in zip([*variables, *optimizer.variables], values + state):
-            variable.assign(value)
-        return loss
+        new = optimizer.stateless_apply(old[1], grads, old[0])
+        for variable, value in zip(variables + optimizer.variables, new[0] + new[1]):
+            kept = value if always else jax.numpy.where(sound, value, variable.value)
+            variable.assign(kept)
+        for variable, value in updates:
+            variable.assign(jax.numpy.where(sound, value, variable.value))
+
+    def whole_array(variable):
+        if variable.value.is_fully_addressable or variable.value.is_fully_replicated:
+            return keras.ops.convert_to_numpy(variable)
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.process_allgather(variable.value, tiled=True)
 
     def input_gradient(fn, x):
         return jax.grad(lambda x: fn(x).sum())(x)
@@ -146,3 +245,77 @@ else:
     raise ImportError(
         f"The zoo runs on tensorflow, jax and torch; Keras is on {NAME!r}."
     )
+
+if NAME != "tensorflow":
+
+    def scope(model):
+        return contextlib.nullcontext()
+
+    def split_jit(model, jit):
+        return jit, False
+
+
+if NAME != "jax":
+
+    def whole_array(variable):
+        return keras.ops.convert_to_numpy(variable)
+
+
+def minimize(loss_fn, variables, optimizer, model):
+    """Take one optimizer step on the mean of a loss over all replicas.
+
+    A loss or gradient that is not finite leaves everything as it was: weights,
+    optimizer, and what the loss itself assigned. With a scaled loss, gradients that
+    overflow are the optimizer's affair, and no fault.
+
+    Args:
+        loss_fn: Returns a scalar; may assign variables, such as statistics.
+        variables: Those that learn.
+        optimizer: Of these variables.
+        model: Its other variables are those that `loss_fn` may assign.
+
+    Returns:
+        The loss, and whether it was sound: a boolean tensor.
+    """
+    learned = {id(v) for v in variables}
+    held = model.variables + model.metrics_variables
+    others = [v for v in held if id(v) not in learned]
+    replica = _replica() if _replicas() > 1 else 0
+
+    def pure(values, rest):
+        mapping = [*zip(variables, values), *zip(others, rest)]
+        with keras.StatelessScope(mapping) as scope:
+            before = [scope.get_current_value(v) for v in others]
+            loss = keras.ops.cast(loss_fn(), "float32")
+            after = [scope.get_current_value(v) for v in others]
+        return loss, [a if a is not b else None for a, b in zip(after, before)]
+
+    scale = optimizer.scale_loss(keras.ops.ones(()))
+    values = [v.value for v in variables]
+    rest = [_own(v, v.value, replica) for v in others]
+    loss, grads, updates = _gradients(
+        pure, values, rest, scale, getattr(model, "_jit_replicas", False)
+    )
+    updates = [(v, u) for v, u in zip(others, updates) if u is not None]
+    if _replicas() > 1:
+        mixed = [v for v, _ in updates if "float" in v.dtype]
+        means = [u for v, u in updates if "float" in v.dtype]
+        loss, *means = _mean([loss, *grads, *means])
+        grads, means = means[: len(grads)], means[len(grads) :]
+        means = {id(v): mean for v, mean in zip(mixed, means)}
+        updates = [(v, means.get(id(v), _own(v, u, -replica))) for v, u in updates]
+    finite = keras.ops.isfinite(loss)
+    present = [g for g in grads if g is not None]
+    checks = [keras.ops.all(keras.ops.isfinite(g)) for g in present]
+    sound = keras.ops.all(keras.ops.stack([finite, *checks]))
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    _apply(optimizer, grads, variables, updates, sound, always=scaled)
+    return loss, finite if scaled else sound
+
+
+def _own(variable, value, replica):
+    """Move the state of a seed, so that each replica draws noise of its own."""
+    if variable.name != "seed_generator_state" or _replicas() == 1:
+        return value
+    step = keras.ops.convert_to_tensor([1_000_003, 0], variable.dtype)
+    return value + step * keras.ops.cast(replica, variable.dtype)

@@ -2,12 +2,16 @@
 
 import functools
 import inspect
+import math
+import reprlib
+import threading
 
 import keras
 import numpy as np
 
-from zoo._backend import compiled, minimize, stateful
-from zoo._optimizers import Team, from_recipe
+from zoo._backend import compiled, minimize, scope, split_jit, stateful
+from zoo._faults import Guard
+from zoo._optimizers import Team, free, from_recipe
 
 VERBS = (
     *("generate", "encode", "decode", "reconstruct", "interpolate", "translate"),
@@ -15,6 +19,9 @@ VERBS = (
     *("fit", "evaluate", "save_preset", "export"),
 )
 BUCKETS = (1, 4, 16, 64, 256)  # Batch sizes that are compiled; others are padded.
+FUNCTIONS = 64  # Compiled functions that a model keeps; the oldest go.
+BYTES = 8 * 2**30  # Most that one call of generate returns.
+TRACING = threading.RLock()  # One thread at a time traces a new function.
 
 
 class Model(keras.Model):
@@ -89,8 +96,10 @@ class Model(keras.Model):
     def generate(self, num=1, seed=None, **conditions):
         """Return `num` new samples.
 
+        Several threads may call it at once, but not while `fit` changes the weights.
+
         Args:
-            num: How many, 1 to 100,000.
+            num: How many, 1 to 100,000, and at most 8 GiB of images.
             seed: A whole number of 0 or more: the same seed gives the same samples
                 on every backend. None draws a fresh one.
             **conditions: What the model is conditioned on: `labels`, one number or
@@ -106,10 +115,19 @@ class Model(keras.Model):
         """
         if "generate" not in self.verbs():
             raise AttributeError(self._no_verb("generate"))
-        if not isinstance(num, int | np.integer) or not 1 <= num <= 100_000:
-            raise ValueError(f"num is a whole number from 1 to 100,000, not {num!r}.")
+        whole = isinstance(num, int | np.integer) and not isinstance(num, bool)
+        if not whole or not 1 <= num <= 100_000:
+            raise ValueError(
+                f"num is a whole number from 1 to 100,000, not {reprlib.repr(num)}."
+            )
+        num, each = int(num), 4 * math.prod(self.image_shape or ())
+        if num * each > BYTES:
+            raise ValueError(
+                f"generate returns at most {BYTES >> 30} GiB, here {BYTES // each:,} "
+                f"samples; {num:,} are {num * each / 2**30:.1f} GiB. Ask several times."
+            )
         conditions = self.conditions(num, **conditions)
-        return self._run("sample", self.noise(int(num), seed), *conditions.values())
+        return self._run("sample", self.noise(num, seed), *conditions.values())
 
     def conditions(self, num, **given):
         """Check the conditions of `num` samples and return them as arrays."""
@@ -157,23 +175,29 @@ class Model(keras.Model):
 
     # How it learns
 
-    def compile(self, optimizer=None, **kwargs):
+    def compile(self, optimizer=None, jit_compile="auto", **kwargs):
         """Prepare for `fit`; without arguments, with the preset's own optimizer.
 
         Args:
             optimizer: A Keras optimizer, its name, or a dict with one for each name
                 in `turns()`. None takes the recipe's, at its starting rate.
+            jit_compile: Whether XLA compiles the step: True, False or "auto". Of
+                several devices on TensorFlow, each compiles loss and gradients.
             **kwargs: As in `keras.Model.compile`, without `loss`.
         """
         turns = self.turns()
-        if optimizer is None:
-            optimizer = from_recipe(self.recipe, [name for name, _, _ in turns])
-        if isinstance(optimizer, dict):
-            optimizer = Team(optimizer, {name: layer for name, layer, _ in turns})
-            kwargs["auto_scale_loss"] = False  # Each member scales its own.
-        super().compile(optimizer=optimizer, **kwargs)
-        names = dict.fromkeys(name for name, _, _ in turns)
-        self._means = {name: keras.metrics.Mean(name=name) for name in names}
+        names = list(dict.fromkeys(name for name, _, _ in turns))
+        kwargs["jit_compile"], self._jit_replicas = split_jit(self, jit_compile)
+        with scope(self):
+            if optimizer is None:
+                optimizer = from_recipe(self.recipe, names)
+            if isinstance(optimizer, dict):
+                optimizer = Team(optimizer, {name: layer for name, layer, _ in turns})
+                kwargs["auto_scale_loss"] = False  # Each member scales its own.
+            super().compile(optimizer=optimizer, **kwargs)
+            self.optimizer.build(self.trainable_variables)
+            self._means = {name: keras.metrics.Mean(name=name) for name in names}
+            self._faults = {name: keras.metrics.Sum(name=f"{name}_") for name in names}
 
     def fit(self, x=None, y=None, **kwargs):
         """Train, as `keras.Model.fit`: on images, or on images and labels.
@@ -191,11 +215,22 @@ class Model(keras.Model):
             self.compile()
         if self.image_shape and isinstance(x, np.ndarray):
             x = self._prepare(x)
-        return super().fit(x, y, **kwargs)
+        callbacks = kwargs.pop("callbacks", None) or []
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*keras.tree.flatten(callbacks), Guard()]
+        history = super().fit(x, y, callbacks=callbacks, **kwargs)
+        free(self)
+        return history
 
     @property
     def metrics(self):
-        return list(self._means.values()) if self.compiled else []
+        return [*self._means.values(), *self._faults.values()] if self.compiled else []
+
+    def get_metrics_result(self):
+        """Return the mean of each loss, and how many updates were skipped."""
+        means = {name: mean.result() for name, mean in self._means.items()}
+        skipped = sum(fault.result() for fault in self._faults.values())
+        return {**means, "skipped": skipped}
 
     def _batch(self, data):
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -213,8 +248,11 @@ class Model(keras.Model):
         for name, layer, loss in self.turns():
             optimizer = members.get(name, self.optimizer)
             step = functools.partial(loss, *batch)
-            value = minimize(step, layer.trainable_variables, optimizer, self)
-            self._means[name].update_state(value)
+            value, sound = minimize(step, layer.trainable_variables, optimizer, self)
+            weight = keras.ops.cast(sound, "float32")
+            value = keras.ops.where(sound, value, 0.0)
+            self._means[name].update_state(value, sample_weight=weight)
+            self._faults[name].update_state(1.0 - weight)
         return self.get_metrics_result()
 
     @stateful
@@ -222,7 +260,7 @@ class Model(keras.Model):
         batch = self._batch(data)
         for name, _, loss in dict.fromkeys(self.turns()):
             self._means[name].update_state(loss(*batch))
-        return self.get_metrics_result()
+        return {name: mean.result() for name, mean in self._means.items()}
 
     # Plumbing that models share
 
@@ -250,10 +288,6 @@ class Model(keras.Model):
         Returns:
             What the method returns, as NumPy, for all rows.
         """
-        key = (method, *sorted(options.items()))
-        if key not in self._functions:
-            function = functools.partial(getattr(self, method), **options)
-            self._functions[key] = compiled(function, self)
         num, most = len(keras.tree.flatten(arrays)[0]), rows or BUCKETS[-1]
         parts = []
         for start in range(0, num, most):
@@ -265,7 +299,9 @@ class Model(keras.Model):
                 width = [(0, size - count)] + [(0, 0)] * (part.ndim - 1)
                 return keras.ops.convert_to_tensor(np.pad(part, width, mode="edge"))
 
-            out = self._functions[key](*keras.tree.map_structure(cut, arrays))
+            out = self._call_compiled(
+                method, options, keras.tree.map_structure(cut, arrays)
+            )
             parts.append(
                 keras.tree.map_structure(
                     lambda t, n=count: keras.ops.convert_to_numpy(t)[:n], out
@@ -273,25 +309,43 @@ class Model(keras.Model):
             )
         return keras.tree.map_structure(lambda *p: np.concatenate(p), *parts)
 
+    def _call_compiled(self, method, options, tensors):
+        """Run `method` as compiled for tensors of these shapes and these options."""
+        kinds = [(tuple(t.shape), str(t.dtype)) for t in keras.tree.flatten(tensors)]
+        key = (method, *sorted(options.items()), *kinds)
+        function = self._functions.get(key)
+        if function is not None:
+            return function(*tensors)
+        with TRACING:  # Threads that waited here find it made.
+            function = self._functions.get(key)
+            if function is None:
+                bound = functools.partial(getattr(self, method), **options)
+                function = compiled(bound, self)
+            out = function(*tensors)  # Traces; kept only if that works.
+            self._functions[key] = function
+            for old in list(self._functions)[:-FUNCTIONS]:
+                del self._functions[old]
+        return out
+
     def _labels(self, labels, num):
         """Return `num` labels as int32, or say why they are none."""
-        array = np.asarray(labels)
-        whole = array.dtype.kind in "iu" or np.all(np.mod(array, 1) == 0)
-        if not whole or array.min() < 0 or array.max() >= self.classes:
-            raise ValueError(
-                f"labels are whole numbers from 0 to {self.classes - 1}, "
-                f"not {labels!r}."
-            )
+        array = _array(labels, "labels")
         if array.ndim > 1 or (array.ndim == 1 and len(array) != num):
             raise ValueError(
                 f"labels are one number or {num}, one for each sample; "
                 f"their shape is {array.shape}."
             )
+        whole = array.dtype.kind in "iuf" and np.all(array == np.floor(array))
+        if not whole or array.min() < 0 or array.max() >= self.classes:
+            raise ValueError(
+                f"labels are whole numbers from 0 to {self.classes - 1}, "
+                f"not {reprlib.repr(labels)}."
+            )
         return np.broadcast_to(array, (num,)).astype("int32")
 
     def _prepare(self, images):
         """Return images as float32 in [0, 1], or uint8, in the model's own shape."""
-        images, shape = np.asarray(images), tuple(self.image_shape)
+        images, shape = _array(images, "images"), tuple(self.image_shape)
         if images.ndim == 3 and shape[-1] == 1:
             images = images[..., None]  # (N, height, width)
         if images.ndim != 4 or images.shape[1:] != shape or not len(images):
@@ -311,6 +365,15 @@ class Model(keras.Model):
         return images.astype("float32")
 
 
+def _array(values, name):
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # Ragged, on a GPU, …
+        raise ValueError(
+            f"{name} are an array of numbers, not {reprlib.repr(values)}."
+        ) from error
+
+
 def philox(seed, stream=0):
     """Return the NumPy generator that all noise of samples comes from.
 
@@ -318,8 +381,11 @@ def philox(seed, stream=0):
         seed: A whole number of 0 or more; None for fresh noise.
         stream: Of several kinds of noise, which: their numbers are independent.
     """
-    if seed is not None and (not isinstance(seed, int | np.integer) or seed < 0):
-        raise ValueError(f"seed is a whole number of 0 or more, or None, not {seed!r}.")
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if seed is not None and not (whole and seed >= 0):
+        raise ValueError(
+            f"seed is a whole number of 0 or more, or None, not {reprlib.repr(seed)}."
+        )
     return np.random.Generator(np.random.Philox(seed).jumped(stream))
 
 

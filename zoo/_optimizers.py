@@ -1,5 +1,7 @@
 """Optimizers as a recipe states them, and several of them as one."""
 
+import reprlib
+
 import keras
 
 
@@ -23,6 +25,13 @@ def from_recipe(recipe, names, steps=None):
 
 
 def _optimizer(entry, schedule, steps):
+    # A recipe may come from strangers: Keras would build objects from dicts.
+    named = isinstance(entry, dict) and isinstance(entry.get("name"), str)
+    if not named or any(isinstance(v, dict | list) for v in entry.values()):
+        raise ValueError(
+            "The optimizer of a recipe has a name and arguments that are numbers, "
+            f"texts or truth values, not {reprlib.repr(entry)}."
+        )
     config = {k: v for k, v in entry.items() if k != "name"}
     if schedule and steps:
         if schedule["name"] != "cosine":
@@ -78,3 +87,25 @@ class Team(keras.optimizers.Optimizer):
     def finalize_variable_values(self, variables):
         for name, member in self.members.items():
             member.finalize_variable_values(self.layers[name].trainable_variables)
+
+
+def averages(optimizer):
+    """Return the moving averages an optimizer keeps: (variable, its average)."""
+    parts = getattr(optimizer, "members", {"": optimizer}).values()
+    parts = [getattr(part, "inner_optimizer", part) for part in parts]
+    return [
+        pair
+        for part in parts
+        if part.use_ema
+        for pair in zip(part._trainable_variables, part._model_variables_moving_average)
+    ]
+
+
+def free(model):
+    """Give weights that a fit ended with as averages arrays of their own.
+
+    On JAX, Keras leaves weight and average one array, which the next fit would donate
+    to XLA twice.
+    """
+    for variable, _ in averages(model.optimizer):
+        variable.assign(keras.ops.convert_to_numpy(variable))
