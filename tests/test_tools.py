@@ -77,6 +77,11 @@ def test_train_fine_tune_verify_and_generate(workshop):
     losses = (workshop / "grown" / "log.csv").read_text().splitlines()[1:]
     assert float(losses[-1].split(",")[1]) < float(losses[0].split(",")[1])
 
+    common = ("train", "--preset", "seedling", "--out", "grown")
+    assert "--resume to go on" in run(*common, cwd=workshop, code=1)
+    said = run(*common, "--resume", "--seed", 3, cwd=workshop, code=1)
+    assert "seed: 0 there, 3 asked for" in said
+
     said = run("verify", "grown", "--update", cwd=workshop)
     assert "every number is written" in said
     said = run("verify", "grown", cwd=workshop)
@@ -105,38 +110,6 @@ def test_train_fine_tune_verify_and_generate(workshop):
     assert "Wrote x.png, 3 samples of tuned in" in said
     with PIL.open(workshop / "x.png") as picture:
         assert picture.size == (2 * (2 * 10 + 2), 2 * (2 * 10 + 2))
-
-
-def test_resume_ends_where_an_uninterrupted_training_ends(workshop):
-    common = ("train", "--preset", "seedling")
-    run(*common, "--out", "whole", cwd=workshop)
-    code = (
-        "import os, sys, zoo.trainers.checkpoints as c\n"
-        "save = c.Checkpoint.on_epoch_end\n"
-        "def once(self, epoch, logs=None):\n"
-        "    save(self, epoch, logs)\n"
-        "    os._exit(9)\n"
-        "c.Checkpoint.on_epoch_end = once\n"
-        "from zoo.tools.main import run\n"
-        "run()\n"
-    )
-    for _ in range(2):  # Killed after the first epoch, and again after the second.
-        killed = subprocess.run(
-            [sys.executable, "-c", code, *common, "--out", "broken", "--resume"],
-            cwd=workshop,
-            capture_output=True,
-        )
-        assert killed.returncode == 9, killed.stderr
-    said = run(*common, "--out", "broken", cwd=workshop, code=1)
-    assert "--resume to go on" in said
-    said = run(
-        *common, "--out", "broken", "--resume", "--seed", 3, cwd=workshop, code=1
-    )
-    assert "seed: 0 there, 3 asked for" in said
-    run(*common, "--out", "broken", "--resume", cwd=workshop)
-    first, second = (zoo.load(workshop / name) for name in ("whole", "broken"))
-    for one, other in zip(first.get_weights(), second.get_weights()):
-        np.testing.assert_array_equal(one, other)
 
 
 def test_list_and_info_import_no_keras(tmp_path):

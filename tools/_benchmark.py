@@ -31,12 +31,16 @@ class Setting:
         rounds: How often each program has its turn.
         examples: Training examples of one epoch.
         tell: Called with a line that says what is measured now.
+        devices: Numbers of devices, for a benchmark that uses several.
+        batches: Its batch sizes, each on all devices together.
     """
 
     backends: tuple
     rounds: int = 5
     examples: int = 20_000
     tell: callable = print
+    devices: tuple = (1, 2, 4)
+    batches: tuple = (128, 512, 2048)
 
 
 @dataclasses.dataclass(frozen=True)

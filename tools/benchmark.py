@@ -1,12 +1,15 @@
-"""Measure the zoo's speed beside a peer's, in one run, as ratios.
+"""Measure the zoo's speed in one run, as ratios: beside a peer's, or on more devices.
 
     zoo benchmark vae
     zoo benchmark vae --backends jax,tensorflow --rounds 9
     zoo benchmark vae --json speed.json
+    zoo benchmark scaling --plot scaling.png
+    zoo benchmark scaling --backends jax --devices 1,8 --batch_sizes 1024,4096
 
-docs/speed.md says what is measured and how.
+docs/speed.md and docs/scaling.md say what is measured and how.
 """
 
+import functools
 import importlib
 import json
 import sys
@@ -16,25 +19,48 @@ from absl import app, flags
 
 from zoo.tools import _benchmark
 
-# A benchmark is a module with TITLE, PEER and measure(setting), a list of rows.
-BENCHMARKS = {"vae": "zoo.tools._benchmark_vae"}
+# A benchmark is a module with TITLE, PEER and measure(setting), a list of rows. Without
+# a peer it also has told(rows), the table, a note and the result, and draw(rows, file).
+BENCHMARKS = {
+    "vae": "zoo.tools._benchmark_vae",
+    "scaling": "zoo.tools._benchmark_scaling",
+}
 
 _BACKENDS = flags.DEFINE_list("backends", None, "Backends; all installed if unset.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each program.", 1)
-_EXAMPLES = flags.DEFINE_integer("examples", 20_000, "Examples of one epoch.", 1)
+_EXAMPLES = flags.DEFINE_integer("examples", None, "Examples of one epoch.", 1)
 _JSON = flags.DEFINE_string("json", None, "File to write the numbers to.")
+_DEVICES = flags.DEFINE_list("devices", ["1", "2", "4"], "scaling: how many devices.")
+_BATCHES = flags.DEFINE_list(
+    "batch_sizes", ["128", "512", "2048"], "scaling: rows of a batch, on all devices."
+)
+_PLOT = flags.DEFINE_string("plot", None, "scaling: PNG file to plot the speed to.")
 
 
 def main(argv):
     if len(argv) != 2 or argv[1] not in BENCHMARKS:
         raise app.UsageError(f"zoo benchmark takes one of: {', '.join(BENCHMARKS)}.")
-    file = Path(_JSON.value) if _JSON.value else None
-    if file and not file.absolute().parent.is_dir():
-        raise app.UsageError(f"--json is a file in a folder that exists, not {file}.")
-    setting = _benchmark.Setting(
-        _backends(_BACKENDS.value), _ROUNDS.value, _EXAMPLES.value, _tell
-    )
     module = importlib.import_module(BENCHMARKS[argv[1]])
+    file, plot = _file("--json", _JSON.value), _file("--plot", _PLOT.value)
+    if plot and module.PEER:
+        raise app.UsageError(f"--plot is for scaling; {argv[1]} is a table alone.")
+    devices, batches = (
+        _counts("--devices", _DEVICES),
+        _counts("--batch_sizes", _BATCHES),
+    )
+    if any(batch % count for batch in batches for count in devices):
+        raise app.UsageError(
+            "A batch is divided among the devices: each of --batch_sizes is a multiple "
+            f"of each of --devices; {batches} and {devices} are not."
+        )
+    setting = _benchmark.Setting(
+        _backends(_BACKENDS.value),
+        _ROUNDS.value,
+        _EXAMPLES.value or getattr(module, "EXAMPLES", 20_000),
+        _tell,
+        devices,
+        batches,
+    )
     report = {
         "benchmark": argv[1],
         "title": module.TITLE,
@@ -42,35 +68,44 @@ def main(argv):
         "examples": setting.examples,
         "machine": _benchmark.machine(),
         "versions": _benchmark.versions(
-            ["generative-zoo", "keras", *setting.backends, module.PEER]
+            ["generative-zoo", "keras", *setting.backends]
+            + ([module.PEER] if module.PEER else [])
         ),
     }
-    if not report["versions"][module.PEER]:
+    if module.PEER and not report["versions"][module.PEER]:
         print(
             f"{module.PEER} is not installed, so these are our own numbers alone: "
             'pip install "generative-zoo[benchmark]" installs it.'
         )
+    if plot and not _benchmark.installed("matplotlib"):
+        print(
+            "matplotlib is not installed, so there is a table and no plot: "
+            'pip install "generative-zoo[benchmark]" installs it.'
+        )
+        plot = None
     rows = module.measure(setting)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
-    print(text(report, rows, module.PEER))
+    told = functools.partial(compared, peer=module.PEER) if module.PEER else module.told
+    cells, note, result = told(rows)
+    print(text(report, cells, note))
     if file:
         report["rows"] = [vars(row) for row in rows]
         file.write_text(
             json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8"
         )
-    told = [row.met for row in rows if row.met is not None]
-    wrote = f" Wrote {file}." if file else ""
-    print(f"\n{sum(told)} of {len(told)} targets met.{wrote}")
+    if plot:
+        module.draw(rows, plot)
+    wrote = " and ".join(str(path) for path in (file, plot) if path)
+    print(f"\n{result}{wrote and f' Wrote {wrote}.'}")
 
 
-def text(report, rows, peer):
-    """Return what was run, on what, and the table, as text."""
-    machine = report["machine"]
-    lines = [("MEASURE", "BACKEND", "ZOO", peer.upper(), "RATIO", "TARGET", "")]
+def compared(rows, peer):
+    """Return the table of a benchmark with a peer, its note and its result."""
+    cells = [("MEASURE", "BACKEND", "ZOO", peer.upper(), "RATIO", "TARGET", "")]
     for row in rows:
         met = {True: "met", False: "missed", None: ""}[row.met]
-        lines.append(
+        cells.append(
             (
                 f"{row.measure}, {row.unit}",
                 row.backend,
@@ -81,8 +116,16 @@ def text(report, rows, peer):
                 met,
             )
         )
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    table = ("  ".join(c.ljust(w) for c, w in zip(x, widths)).rstrip() for x in lines)
+    met = [row.met for row in rows if row.met is not None]
+    note = "A ratio above 1 is faster than the peer."
+    return cells, note, f"{sum(met)} of {len(met)} targets met."
+
+
+def text(report, cells, note):
+    """Return what was run, on what, and the table, as text."""
+    machine = report["machine"]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    table = ("  ".join(c.ljust(w) for c, w in zip(x, widths)).rstrip() for x in cells)
     versions = (f"{k} {v}" for k, v in report["versions"].items() if v)
     load = machine["load"]
     busy = load is not None and load > machine["cores"] / 4
@@ -97,7 +140,7 @@ def text(report, rows, peer):
                 if busy
                 else []
             ),
-            "A ratio above 1 is faster than the peer.",
+            note,
             "",
             *table,
         ]
@@ -113,6 +156,24 @@ def _backends(names):
                 f"--backends takes what is installed, {', '.join(have)}; not {name!r}."
             )
     return tuple(names or have)
+
+
+def _counts(flag, values):
+    """Return the numbers of a list flag, or say what it takes."""
+    if not all(value.isdecimal() and int(value) for value in values.value):
+        raise app.UsageError(
+            f"{flag} takes whole numbers above 0, such as {','.join(values.default)}; "
+            f"not {','.join(values.value)}."
+        )
+    return tuple(int(value) for value in values.value)
+
+
+def _file(flag, name):
+    """Return the file to write, or say why it cannot be; None for none."""
+    file = Path(name) if name else None
+    if file and not file.absolute().parent.is_dir():
+        raise app.UsageError(f"{flag} is a file in a folder that exists, not {file}.")
+    return file
 
 
 def _number(value):

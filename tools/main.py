@@ -53,7 +53,13 @@ def run():
             return module.main(argv)
         except app.UsageError:
             raise
-        except (AttributeError, ImportError, OSError, ValueError) as error:
+        except (
+            ArithmeticError,
+            AttributeError,
+            ImportError,
+            OSError,
+            ValueError,
+        ) as error:
             if os.environ.get("ZOO_DEBUG"):
                 raise
             print(f"zoo {verb}: {error}", file=sys.stderr)
