@@ -139,8 +139,8 @@ def open_data(address, split, image_shape, labels=False, manual_dir=None):
     """Return the `Data` at an address.
 
     Args:
-        address: "tfds:NAME" for a data set of TensorFlow Datasets, or a folder of
-            images; its subfolders, sorted by name, are the labels.
+        address: "tfds:NAME" for a data set of TensorFlow Datasets, "noto_emoji", or a
+            folder of images; its subfolders, sorted by name, are the labels.
         split: As TFDS writes it: "train", "test", "train[:100]". A folder with
             subfolders of that name is read from there, else whole.
         image_shape: Height, width and channels that the model takes.
@@ -153,6 +153,10 @@ def open_data(address, split, image_shape, labels=False, manual_dir=None):
     """
     if str(address).startswith("tfds:"):
         return _from_tfds(address[len("tfds:") :], split, labels, manual_dir)
+    if str(address).split(":")[0] == "noto_emoji":
+        from zoo.trainers.emoji import open_emoji  # Which needs this module.
+
+        return open_emoji(address, split, image_shape, labels, manual_dir)
     folder = Path(address)
     if not folder.is_dir():
         raise DataError(
