@@ -298,8 +298,9 @@ def minimize(loss_fn, variables, optimizer, model):
     )
     updates = [(v, u) for v, u in zip(others, updates) if u is not None]
     if _replicas() > 1:
-        mixed = [v for v, _ in updates if "float" in v.dtype]
-        means = [u for v, u in updates if "float" in v.dtype]
+        statistics = {id(v) for v in model.weights if "float" in v.dtype}
+        mixed = [v for v, _ in updates if id(v) in statistics]
+        means = [u for v, u in updates if id(v) in statistics]
         loss, *means = _mean([loss, *grads, *means])
         grads, means = means[: len(grads)], means[len(grads) :]
         means = {id(v): mean for v, mean in zip(mixed, means)}

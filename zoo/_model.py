@@ -36,10 +36,14 @@ class Model(keras.Model):
         recipe: How the weights were or will be made; `compile()` starts from it.
         classes: Number of labels the model is conditioned on; None for none.
         image_shape: Height, width and channels of the images; None if of none.
+        options: Arguments of `noise` that `generate` takes too.
+        pairs: Whether it learns from two arrays of images of that shape.
     """
 
     classes = None
     image_shape = None
+    options = ()
+    pairs = False
 
     def __new__(cls, *args, **kwargs):
         model = super().__new__(cls, *args, **kwargs)
@@ -104,7 +108,8 @@ class Model(keras.Model):
                 on every backend. None draws a fresh one.
             **conditions: What the model is conditioned on: `labels`, one number or
                 one for each sample, for a model with `classes`; all labels in turn
-                when not given.
+                when not given; and the `options` of the model, such as the
+                `truncation` of a GAN.
 
         Returns:
             NumPy array of the samples; images are float32, (num, height, width,
@@ -126,15 +131,17 @@ class Model(keras.Model):
                 f"generate returns at most {BYTES >> 30} GiB, here {BYTES // each:,} "
                 f"samples; {num:,} are {num * each / 2**30:.1f} GiB. Ask several times."
             )
+        options = {k: conditions.pop(k) for k in self.options if k in conditions}
         conditions = self.conditions(num, **conditions)
-        return self._run("sample", self.noise(num, seed), *conditions.values())
+        noise = self.noise(num, seed, **options)
+        return self._run("sample", noise, *conditions.values())
 
     def conditions(self, num, **given):
         """Check the conditions of `num` samples and return them as arrays."""
         known = ["labels"] if self.classes else []
         for name in given:
             if name not in known:
-                takes = ", ".join(known) or "none"
+                takes = ", ".join([*known, *self.options]) or "none"
                 raise ValueError(
                     f"This {type(self).__name__} has no condition {name!r}; "
                     f"it takes {takes}."
@@ -200,12 +207,13 @@ class Model(keras.Model):
             self._faults = {name: keras.metrics.Sum(name=f"{name}_") for name in names}
 
     def fit(self, x=None, y=None, **kwargs):
-        """Train, as `keras.Model.fit`: on images, or on images and labels.
+        """Train, as `keras.Model.fit`: on images, on images and labels, or on pairs.
 
         Args:
             x: Images, (N, height, width, channels): float in [0, 1], or uint8; or
                 a dataset that yields batches of them.
-            y: Labels, (N,) whole numbers, for a model with `classes`.
+            y: Labels, (N,) whole numbers, for a model with `classes`; images, as `x`,
+                for one from image to image.
             **kwargs: As in `keras.Model.fit`: epochs, batch_size, callbacks, …
 
         Returns:
@@ -215,6 +223,7 @@ class Model(keras.Model):
             self.compile()
         if self.image_shape and isinstance(x, np.ndarray):
             x = self._prepare(x)
+            y = self._prepare(y) if self.pairs and y is not None else y
         callbacks = kwargs.pop("callbacks", None) or []
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*keras.tree.flatten(callbacks), Guard()]
@@ -236,9 +245,10 @@ class Model(keras.Model):
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         if weight is not None:
             raise ValueError(f"{type(self).__name__} takes no sample weights.")
-        if (y is None) == bool(self.classes):
-            takes = "fit(images, labels)" if self.classes else "fit(images)"
-            raise ValueError(f"{type(self).__name__} learns by {takes}.")
+        if (y is None) == bool(self.classes or self.pairs):
+            takes = "images, labels" if self.classes else "images"
+            takes = "images, images" if self.pairs else takes
+            raise ValueError(f"{type(self).__name__} learns by fit({takes}).")
         return (x,) if y is None else (x, y)
 
     @stateful
@@ -258,8 +268,14 @@ class Model(keras.Model):
     @stateful
     def test_step(self, data):
         batch = self._batch(data)
-        for name, _, loss in dict.fromkeys(self.turns()):
-            self._means[name].update_state(loss(*batch))
+        for name, _, loss in self.turns():
+            with keras.StatelessScope([(v, v.value) for v in self.variables]) as scope:
+                value = loss(*batch)
+            # Of what a loss assigns, statistics are for training; seeds go on.
+            for variable in self.variables:
+                if variable.name == "seed_generator_state":
+                    variable.assign(scope.get_current_value(variable))
+            self._means[name].update_state(value)
         return {name: mean.result() for name, mean in self._means.items()}
 
     # Plumbing that models share
@@ -326,6 +342,10 @@ class Model(keras.Model):
             for old in list(self._functions)[:-FUNCTIONS]:
                 del self._functions[old]
         return out
+
+    def _blank(self):
+        """Return a black image to trace with: (1, height, width, channels)."""
+        return np.zeros((1, *self.image_shape), "float32")
 
     def _labels(self, labels, num):
         """Return `num` labels as int32, or say why they are none."""

@@ -68,7 +68,7 @@ class Codes:
         return self.picture(self.code(images, labels), labels)
 
     def signatures(self):
-        picture = {"images": np.zeros((1, *self.image_shape), "float32")}
+        picture = {"images": self._blank()}
         codes, labels = np.zeros((1, self.latent), "float32"), self.conditions(1)
         return {
             **super().signatures(),

@@ -6,7 +6,6 @@ judge of what others generate, by its labels and by its features.
 """
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from zoo._model import Model, unit
@@ -75,8 +74,7 @@ class Classifier(Model):
         return ops.softmax(self(images))
 
     def signatures(self):
-        images = np.zeros((1, *self.image_shape), "float32")
-        return {"classify": ("probabilities", {"images": images})}
+        return {"classify": ("probabilities", {"images": self._blank()})}
 
     def _features(self, images):
         return self.body(unit(images))
