@@ -13,6 +13,10 @@ MODELS = {
     "Autoencoder": "zoo.autoencoders.autoencoder",
     "VAE": "zoo.autoencoders.vae",
     "Classifier": "zoo.feedforward.classifier",
+    "CycleGAN": "zoo.adversarial.cyclegan",
+    "Pix2Pix": "zoo.adversarial.pix2pix",
+    "DCGAN": "zoo.adversarial.dcgan",
+    "WGANGP": "zoo.adversarial.wgan_gp",
 }
 
 _here = Path(__file__).resolve().parent
