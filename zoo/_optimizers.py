@@ -1,8 +1,10 @@
 """Optimizers as a recipe states them, and several of them as one."""
 
+import contextlib
 import reprlib
 
 import keras
+import numpy as np
 
 
 def from_recipe(recipe, names, steps=None):
@@ -99,6 +101,35 @@ def averages(optimizer):
         if part.use_ema
         for pair in zip(part._trainable_variables, part._model_variables_moving_average)
     ]
+
+
+@contextlib.contextmanager
+def averaged(model):
+    """Hold in each weight, for a while, the moving average its optimizer keeps of it.
+
+    Afterwards, also after an error, the weights have their own values again, to the
+    bit. A weight without an average, or before its first step, stays as it is, and so
+    does a model that is not compiled. Within `fit` it is for callbacks at the ends of
+    epochs: amid them JAX has the values elsewhere.
+
+    Args:
+        model: A model of the zoo.
+    """
+    pairs = averages(model.optimizer) if model.compiled else []
+    own = [_copy(variable) for variable, _ in pairs]
+    try:
+        for variable, average in pairs:
+            value = _copy(average)
+            if value.any():  # All zeros until the first step.
+                variable.assign(value)
+        yield
+    finally:
+        for (variable, _), value in zip(pairs, own):
+            variable.assign(value)
+
+
+def _copy(variable):
+    return np.array(keras.ops.convert_to_numpy(variable))  # On torch that is a view.
 
 
 def free(model):
