@@ -10,6 +10,8 @@ import pytest
 
 from zoo.trainers.data import Batches, Data, DataError, open_data
 
+pytestmark = pytest.mark.once
+
 PIL = pytest.importorskip("PIL.Image", reason="needs pillow, in [data]")
 
 
@@ -117,3 +119,18 @@ def test_mnist_through_tfds(mnist):
     assert images.dtype == np.uint8
     assert set(labels) <= set(range(10))
     assert 20 < images.mean() < 50
+
+
+def test_stacked_mnist_shows_three_digits_as_one_number(mnist, monkeypatch):
+    monkeypatch.setenv("ZOO_MANUAL_DIR", str(mnist.folder.parent))
+    data, single = open_data("stacked_mnist", "test", (28, 28, 3), True), mnist("test")
+    images, numbers = data[np.arange(len(data))]
+    assert images.shape == (26_000, 28, 28, 3)
+    assert len(np.unique(numbers)) == 1000
+    digits = {image.tobytes() for image in single.images}
+    for channel in range(3):
+        assert images[7, ..., channel].tobytes() in digits
+    again = open_data("stacked_mnist", "test", (28, 28, 3))
+    np.testing.assert_array_equal(again[:50], images[:50])
+    with pytest.raises(DataError, match="splits train and test, not 'valid'"):
+        open_data("stacked_mnist", "valid", (28, 28, 3))

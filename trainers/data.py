@@ -20,6 +20,12 @@ import numpy as np
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
+JUDGES = {  # Presets that tell the classes of a data set apart, by its address.
+    "tfds:mnist": "lenet-mnist",
+    "stacked_mnist": "lenet-mnist",
+    "noto_emoji": "lenet-emoji",
+}
+
 
 class DataError(ValueError):
     """Data that is not there, or is not what the model takes."""
@@ -139,8 +145,9 @@ def open_data(address, split, image_shape, labels=False, manual_dir=None):
     """Return the `Data` at an address.
 
     Args:
-        address: "tfds:NAME" for a data set of TensorFlow Datasets, "noto_emoji", or a
-            folder of images; its subfolders, sorted by name, are the labels.
+        address: "tfds:NAME" for a data set of TensorFlow Datasets, "noto_emoji" (and
+            ":drawings", ":styles"), "stacked_mnist", or a folder of images; its
+            subfolders, sorted by name, are the labels.
         split: As TFDS writes it: "train", "test", "train[:100]". A folder with
             subfolders of that name is read from there, else whole.
         image_shape: Height, width and channels that the model takes.
@@ -157,6 +164,12 @@ def open_data(address, split, image_shape, labels=False, manual_dir=None):
         from zoo.trainers.emoji import open_emoji  # Which needs this module.
 
         return open_emoji(address, split, image_shape, labels, manual_dir)
+    if address == "stacked_mnist":
+        from zoo.trainers.stacked import open_stacked
+
+        return open_stacked(
+            split, labels, lambda split: _from_tfds("mnist", split, True, manual_dir)
+        )
     folder = Path(address)
     if not folder.is_dir():
         raise DataError(
@@ -164,6 +177,12 @@ def open_data(address, split, image_shape, labels=False, manual_dir=None):
             "tfds:NAME for a set of TensorFlow Datasets, such as tfds:mnist."
         )
     return _from_folder(folder, split, tuple(image_shape), labels)
+
+
+def judge_of(address):
+    """Return the preset whose features the data at an address is compared in."""
+    parts = address.split(":")
+    return JUDGES.get(address) or JUDGES.get(parts[0])
 
 
 def tell_damage(name, reason, damaged, num):
