@@ -2,25 +2,34 @@
 
 zoo evaluate vae-mnist
 zoo evaluate runs/mine --metrics nll,elbo --limit 1000
+zoo evaluate dcgan-mnist --metrics FD,recall          by the data's own extractor, 10k
+zoo evaluate runs/mine --metrics "KD[pixels]@2k" --out runs/mine.json
 """
 
+import functools
 import inspect
 import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from absl import app, flags
 
 import zoo
 from zoo import _registry, metrics
-from zoo.trainers.data import open_data
+from zoo._saving import whole
+from zoo.tools import _distances
+from zoo.tools._translation import cycle, translation
+from zoo.trainers.data import judge_of, open_data
 
 _METRICS = flags.DEFINE_list("metrics", None, "What to measure; the card's if unset.")
 _LIMIT = flags.DEFINE_integer("limit", None, "Rows of the test set; all if unset.")
 _DATA = flags.DEFINE_string("data", None, "tfds:NAME or folder; the recipe's if unset.")
 _MANUAL = flags.DEFINE_string("manual_dir", None, "Folder of the data set's own files.")
 _JSON = flags.DEFINE_bool("json", False, "Print JSON instead of a table.")
+_OUT = flags.DEFINE_string("out", None, "JSON to write; NAME-metrics.json if unset.")
+_FEW = flags.DEFINE_bool("few", False, "Allow distances of fewer than 2,000 samples.")
 
 
 def likelihood(model, data, samples=5000, seed=0, progress=None):
@@ -65,48 +74,76 @@ MEASURES = {
     "active_units": reconstruction,
     "label_accuracy": label_accuracy,
     "accuracy": accuracy,
+    "cycle error": cycle,
 }
+for _end in ("", " of grey fill", " of nearest drawing"):
+    MEASURES |= dict.fromkeys(("mae" + _end, "perceptual" + _end), translation)
 
 
-def measure(model, data, wanted, progress=None):
+def measure(model, data, wanted, progress=None, train=None):
     """Measure a model.
 
     Args:
         model: A model of the zoo.
         data: A `Data`, its test set.
-        wanted: dict of metric name to options, such as {"nll": {"samples": 5000}}.
+        wanted: dict of metric name to options, such as {"nll": {"samples": 5000}} or
+            {"FD[lenet-mnist]@10k": {}}.
         progress: Called with the share done of a long measurement, if given.
+        train: Function without arguments that opens the training `Data`; bracketed
+            names need it.
 
     Returns:
         dict: metric name to float.
 
     Raises:
-        ValueError: A metric is unknown.
+        ValueError: A metric is unknown, or of fewer than 2,000 samples without the
+            option {"few": True}.
     """
-    unknown = [name for name in wanted if name not in MEASURES]
+    unknown = [n for n in wanted if n not in MEASURES and not _distances.parse(n)]
     if unknown:
         raise ValueError(
-            f"There is no metric {', '.join(unknown)}; there are {', '.join(MEASURES)}."
+            f"There is no metric {', '.join(unknown)}; there are "
+            f"{', '.join([*MEASURES, *_distances.BETWEEN])}, the last ten also as "
+            "FD[lenet-mnist]@10k."
         )
     results, done = {}, {}
     for name, options in wanted.items():
+        if name not in MEASURES:
+            results[name] = _between(name, model, data, train, done, **options)
+            continue
         function = MEASURES[name]
         key = (function, json.dumps(options, sort_keys=True))
         if key not in done:  # One pass gives several numbers.
-            if "progress" in inspect.signature(function).parameters:
-                options = {**options, "progress": progress}
+            more = {"progress": progress, "train": train}
+            takes = inspect.signature(function).parameters
+            options = {**options, **{k: v for k, v in more.items() if k in takes}}
             done[key] = function(model, data, **options)
         results[name] = float(done[key][name])
     return results
 
 
-def held_out(card, model, address=None, manual_dir=None):
-    """Return the test split of the data a preset was trained on, or of another."""
+def _between(name, model, data, train, done, few=False, seed=0):
+    what, which, judge, num = _distances.parse(name)
+    num = min(num, len(data))
+    if num < _distances.FEWEST and not few:
+        raise ValueError(
+            f"{name} takes {_distances.FEWEST:,} samples or more, and as many test "
+            f"images; here {num:,}. With --few, the option few, it is measured all the "
+            "same, and says little."
+        )
+    key = judge, num, seed
+    if key not in done:
+        done[key] = _distances.Sets(model, data, train, judge, num, seed)
+    return float(_distances.BETWEEN[what](done[key], which))
+
+
+def held_out(card, model, address=None, manual_dir=None, split="test"):
+    """Return a split of the data a preset was trained on, or of another."""
     address = address or card.get("recipe", {}).get("data")
     if not address:
         raise ValueError("The preset names no data of its own; say --data.")
     labels = bool(model.classes)
-    return open_data(address, "test", model.image_shape, labels, manual_dir)
+    return open_data(address, split, model.image_shape, labels, manual_dir)
 
 
 def bar(share, start):
@@ -129,21 +166,42 @@ def main(argv):
             f"The card of {argv[1]} lists no metrics; choose with --metrics from "
             f"{', '.join(MEASURES)}."
         )
-    wanted = {name: own.get(name, {}).get("with", {}) for name in names}
     model, start = zoo.load(argv[1]), time.time()
-    data = held_out(card, model, _DATA.value, _MANUAL.value)
+    address = _DATA.value or card.get("recipe", {}).get("data")
+    names = [full for name in names for full in _full(name, address)]
+    wanted = {name: dict(own.get(name, {}).get("with", {})) for name in names}
+    if _FEW.value:
+        for name in filter(_distances.parse, names):
+            wanted[name]["few"] = True
+    where = functools.partial(held_out, card, model, address, _MANUAL.value)
+    data = where()
     if _LIMIT.value:
         data = data.only(slice(_LIMIT.value))
-    results = measure(model, data, wanted, lambda share: bar(share, start))
+    train = functools.partial(where, "train")
+    results = measure(model, data, wanted, lambda share: bar(share, start), train)
+    out = Path(_OUT.value or f"{Path(argv[1]).name}-metrics.json")
+    with whole(out) as scratch:
+        facts = {"preset": argv[1], "data": data.name, "rows": len(data)}
+        scratch.write_text(json.dumps({**facts, "metrics": results}, indent=2) + "\n")
     if _JSON.value:
         print(json.dumps(results, indent=2))
         return
     for name, value in results.items():
-        print(f"{name:20s} {value:.6g} {own.get(name, {}).get('unit', '')}".rstrip())
+        print(f"{name:32s} {value:.6g} {own.get(name, {}).get('unit', '')}".rstrip())
     print(
         f"Measured {argv[1]} on {len(data):,} rows of {data.name} "
-        f"in {time.time() - start:.0f} s."
+        f"in {time.time() - start:.0f} s; wrote {out}."
     )
+
+
+def _full(name, address):
+    """Return a name of a distance in full, with its floor; others as they are."""
+    if name not in _distances.BETWEEN:
+        return [name]
+    judge = judge_of(address or "") or "pixels"
+    # The memorization of training images themselves would be 0.
+    kinds = ["fake"] if name == "memorization" else ["fake", "train"]
+    return [_distances.spelled(name, judge, 10_000, kind) for kind in kinds]
 
 
 def _whole(data):

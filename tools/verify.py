@@ -6,6 +6,7 @@ zoo verify --all --quick               seconds instead of many minutes
 zoo verify runs/mine --update          measure, and write the card
 """
 
+import functools
 import time
 
 from absl import app, flags
@@ -36,16 +37,18 @@ def verify(name, update=False, quick=False, manual_dir=None):
     card = _registry.read(folder)
     listed, few = card.get("metrics", {}), card.get("quick", {"values": {}})
     model = zoo.load(name)
-    data = evaluate.held_out(card, model, manual_dir=manual_dir) if listed else None
+    where = functools.partial(evaluate.held_out, card, model, None, manual_dir)
+    data, train = where() if listed else None, functools.partial(where, "train")
     wrong = []
     if few["values"] and (quick or update):
         rows = data.only(slice(few["limit"]))
         wanted = {key: listed[key] for key in few["values"]}
-        wrong += _compare(name, model, rows, wanted, few["values"], update)
+        wrong += _compare(name, model, rows, train, wanted, few["values"], update)
     held = {key: entry.get("value") for key, entry in listed.items()}
     if quick:
         held = {key: value for key, value in held.items() if key not in few["values"]}
-    wrong += _compare(name, model, data, {k: listed[k] for k in held}, held, update)
+    wanted = {key: listed[key] for key in held}
+    wrong += _compare(name, model, data, train, wanted, held, update)
     if update:
         for key, value in held.items():
             listed[key]["value"] = value
@@ -53,10 +56,11 @@ def verify(name, update=False, quick=False, manual_dir=None):
     return wrong
 
 
-def _compare(name, model, data, listed, held, update):
+def _compare(name, model, data, train, listed, held, update):
     """Measure `listed` metrics; return the wrong among `held`, or write into it."""
     wanted, start = {key: e.get("with", {}) for key, e in listed.items()}, time.time()
-    fresh = evaluate.measure(model, data, wanted, lambda s: evaluate.bar(s, start))
+    progress = functools.partial(evaluate.bar, start=start)
+    fresh = evaluate.measure(model, data, wanted, progress, train)
     wrong = []
     for key, value in fresh.items():
         old, tolerance = held[key], listed[key]["tolerance"]
@@ -69,7 +73,7 @@ def _compare(name, model, data, listed, held, update):
         said = "no number" if old is None else f"{old:g} ± {tolerance:g}"
         rows = f"{len(data):,} rows"
         print(
-            f"{name:16s} {key:18s} {rows:11s} card {said:16s} now {value:.6g} {verdict}"
+            f"{name:22s} {key:32s} {rows:11s} card {said:16s} now {value:.6g} {verdict}"
         )
     return wrong
 
