@@ -3,21 +3,50 @@
 import keras
 import numpy as np
 
+from zoo import metrics
+from zoo._optimizers import averaged
 from zoo._png import save_grid
 
 
 def can_sample(model):
     """Say whether a model makes images."""
-    return "generate" in model.verbs() and bool(model.image_shape)
+    makes = "generate" in model.verbs() or model.pairs
+    return makes and bool(model.image_shape)
 
 
-def save_samples(model, path):
-    """Write the grid of a preset, seed 0: 8 × 8, or one column for each label."""
-    columns = model.classes or 8
-    save_grid(path, model.generate(8 * columns, seed=0), columns)
+def save_samples(model, path, test=None, train=None):
+    """Write the grid of a preset, seed 0: 8 × 8, or one column for each label.
+
+    Of a model from image to image: test images, what it makes of them and, last, what
+    there was to make; of one that goes back, the way back too.
+    """
+    if not model.pairs:
+        columns = model.classes or 8
+        return save_grid(path, model.generate(8 * columns, seed=0), columns)
+    rows = np.random.default_rng(0).permutation(len(test))[:40]
+    first, second = (part / np.float32(255) for part in test[rows])
+    shown = [first, model.translate(first), second]
+    if hasattr(model, "back"):
+        shown.append(model.translate(second, back=True))
+    images = np.stack(shown, axis=1).reshape(-1, *model.image_shape)
+    return save_grid(path, images, columns=4 * len(shown))
 
 
-def save_traversals(model, path, rows=10, columns=11, reach=2.5):
+def save_closest(model, path, test, train, num=1_000, pairs=16):
+    """Write the samples that lie closest to a training image, each beside it.
+
+    Distances are Euclidean over pixels; the closest pair comes first.
+    """
+    samples = model.generate(num, seed=0)
+    found = train[np.arange(len(train))]
+    images = (found[0] if isinstance(found, tuple) else found) / np.float32(255)
+    index, distance = metrics.nearest(samples, images)
+    best = np.argsort(distance)[:pairs]
+    both = np.stack([samples[best], images[index[best]]], axis=1)
+    save_grid(path, both.reshape(-1, *model.image_shape), columns=8)
+
+
+def save_traversals(model, path, test=None, train=None, rows=10, columns=11, reach=2.5):
     """Write what each latent variable does: one row each, from -reach to reach.
 
     The others stay at zero. The rows are those variables whose posterior mean varies
@@ -26,6 +55,7 @@ def save_traversals(model, path, rows=10, columns=11, reach=2.5):
     Args:
         model: An autoencoder with standard normal codes.
         path: PNG file to write.
+        test, train: As for the other pictures, not used.
         rows: Latent variables shown, at most.
         columns: Values of each.
         reach: Largest value, in standard deviations of the prior.
@@ -39,16 +69,26 @@ def save_traversals(model, path, rows=10, columns=11, reach=2.5):
 
 
 PICTURES = {"samples.png": save_samples, "traversals.png": save_traversals}
+PICTURES["closest.png"] = save_closest
 
 
 class Grid(keras.callbacks.Callback):
-    """Write a grid of samples from the same noise at the end of each epoch."""
+    """Write a grid of samples from the same noise at the end of each epoch.
 
-    def __init__(self, folder):
+    Where the optimizer averages weights, by the averages, as the end will have them.
+
+    Args:
+        folder: Where to.
+        data: `Data` of pairs, for a model from image to image.
+    """
+
+    def __init__(self, folder, data=None):
         super().__init__()
-        self.folder = folder
+        self.folder, self.data = folder, data
         folder.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, epoch, logs=None):
         if can_sample(self.model):
-            save_samples(self.model, self.folder / f"epoch_{epoch + 1:04d}.png")
+            path = self.folder / f"epoch_{epoch + 1:04d}.png"
+            with averaged(self.model):
+                save_samples(self.model, path, self.data)

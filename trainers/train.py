@@ -25,14 +25,15 @@ from zoo import _registry
 from zoo._optimizers import from_recipe
 from zoo._saving import save_preset
 from zoo.trainers import checkpoints, strategies
-from zoo.trainers.data import Batches, open_data
+from zoo.trainers.callbacks import Watch
+from zoo.trainers.data import Batches, DataError, judge_of, open_data
 from zoo.trainers.pictures import PICTURES, Grid, can_sample
 
 FLAGS = flags.FLAGS
 _PRESET = flags.DEFINE_string("preset", None, "Preset whose recipe to follow.")
 _OUT = flags.DEFINE_string("out", None, "Folder to write the trained preset to.")
 _INIT = flags.DEFINE_string("init", None, "Preset or folder to start from.")
-_DATA = flags.DEFINE_string("data", None, "tfds:NAME or a folder of images.")
+_DATA = flags.DEFINE_string("data", None, "tfds:NAME, noto_emoji, … or a folder.")
 _MANUAL = flags.DEFINE_string("manual_dir", None, "Folder of the data's own files.")
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the data.", lower_bound=1)
 _BATCH = flags.DEFINE_integer("batch_size", None, "Rows of a batch.", lower_bound=1)
@@ -90,9 +91,7 @@ def _train(place):
     if init:
         model = _adopt(model, card)
     vars(model)["recipe"] = recipe
-    data = open_data(
-        recipe["data"], recipe["split"], model.image_shape, model.classes, _MANUAL.value
-    )
+    data = opened(recipe, recipe["split"], model)
     if "only_label" in recipe:
         data = data.only(data.labels == recipe["only_label"])
     if _SMOKE.value:
@@ -103,12 +102,18 @@ def _train(place):
     if not place.chief:
         return
     recipe["run"] = _run_facts(time.time() - start)
-    save(model, card, recipe, out)
+    save(model, card, recipe, out, data)
     print(
         f"Wrote {out}, a preset of {model.count_params():,} parameters trained for "
         f"{recipe['epochs']} epochs, in {time.time() - start:.0f} s; "
         f'zoo.load("{out}") reads it.'
     )
+
+
+def opened(recipe, split, model):
+    """Return a split of the data of a recipe, as the model takes it."""
+    labels = bool(model.classes)
+    return open_data(recipe["data"], split, model.image_shape, labels, _MANUAL.value)
 
 
 def followed(recipe):
@@ -156,7 +161,7 @@ def fit(model, data, recipe, out, place):
     callbacks = [batches.follow(steps), saving]
     if place.chief:
         log = keras.callbacks.CSVLogger(str(out / "log.csv"), append=done + steps > 0)
-        callbacks += [log, Grid(out / "samples")]
+        callbacks += [*_watch(model, data, recipe), log, Grid(out / "samples", data)]
         if _LOGDIR.value:
             callbacks.append(keras.callbacks.TensorBoard(_LOGDIR.value))
     # Keras would shuffle the batches again, by no seed of ours.
@@ -173,6 +178,19 @@ def fit(model, data, recipe, out, place):
         print(f"Keeping the weights of epoch {epoch}, the best by {monitor}.")
 
 
+def _watch(model, data, recipe, rows=2_000):
+    """Return what looks for a collapse, for models of which that is known."""
+    if not hasattr(model, "judge") or len(data) < 2:
+        return []
+    found = data[np.arange(min(len(data), rows))]
+    images, labels = found if isinstance(found, tuple) else (found, None)
+    judge = judge_of(recipe["data"])
+    if judge:
+        judge = zoo.load(judge)
+        judge = judge if judge.image_shape == model.image_shape else None
+    return [Watch(images, labels, judge)]
+
+
 @contextlib.contextmanager
 def _unfinished(optimizer):
     """Let a fit end without replacing the weights by their averages."""
@@ -181,15 +199,19 @@ def _unfinished(optimizer):
     del optimizer.finalize_variable_values
 
 
-def save(model, card, recipe, out):
+def save(model, card, recipe, out, data):
     """Save the trained model as a preset, with what its card can say by now."""
     own = sorted(FLAGS.flags_by_module_dict()[__name__], key=lambda flag: flag.name)
     used = [f.serialize() for f in own if f.present and f.name not in ("resume", "out")]
     recipe["command"] = " ".join(["zoo train", *used, f"--out=runs/{out.name}"])
     pictures = {"samples.png": "Samples"} if can_sample(model) else {}
     pictures.update(card.get("pictures", {}))
+    test = data
+    if model.pairs and not _SMOKE.value:
+        with contextlib.suppress(DataError):  # A folder may have no test split.
+            test = opened(recipe, "test", model)
     for name in pictures:
-        PICTURES[name](model, out / name)
+        PICTURES[name](model, out / name, test, data)
     kept = ["summary", "use", "limits", "pictures"]
     entries = {k: card[k] for k in kept if k in card}
     if recipe["data"] == card.get("recipe", {}).get(
