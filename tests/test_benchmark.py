@@ -6,9 +6,19 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 
-from zoo.tools import _benchmark, _benchmark_scaling, _benchmark_vae, benchmark
+import zoo as package
+from zoo.tools import (
+    _benchmark,
+    _benchmark_gan,
+    _benchmark_scaling,
+    _benchmark_vae,
+    benchmark,
+)
+
+pytestmark = pytest.mark.once
 
 BACKEND = keras.backend.backend()
 REPORT = {
@@ -93,6 +103,130 @@ def test_a_tiny_run_writes_its_rows(tmp_path):
     assert all(row["value"] > 0 for row in report["rows"])
     assert report["machine"]["cores"] >= 1
     assert report["versions"]["keras"] == keras.__version__
+
+
+def test_plain_pytorch_has_our_networks():
+    torch = pytest.importorskip("torch", reason="needs torch, in [torch]")
+    model, random = package.DCGAN(r1=0), np.random.default_rng(0)
+    generator, critic = _benchmark_gan.networks()
+    for ours, theirs in ((model.generator, generator), (model.critic, critic)):
+        tensors = [x for x in theirs.eval().state_dict().values() if x.dim()]
+        assert ours.count_params() == sum(x.numel() for x in tensors)
+        for variable, tensor in zip(ours.weights, tensors):
+            value = random.uniform(0.5, 1.5, variable.shape).astype("float32")
+            if value.ndim > 1:
+                value = 0.1 * value * random.choice([-1, 1], value.shape)
+            variable.assign(value)
+            if value.shape == (64, 6272):  # To places, then channels; there reversed.
+                value = value.reshape(64, 7, 7, 128).transpose(3, 1, 2, 0)
+            elif value.ndim > 1:
+                side = 4 if value.ndim == 4 else 7
+                value = value.reshape(side, side, -1, value.shape[-1])
+                value = value.transpose(3, 2, 0, 1)
+            tensor.copy_(torch.from_numpy(value.reshape(tensor.shape)))
+    noise = random.standard_normal((5, 64), "float32")
+    with torch.inference_mode():
+        images = generator(torch.from_numpy(noise))
+        logits = critic(images).numpy()
+    images = images.permute(0, 2, 3, 1).numpy() / 2 + 0.5
+    assert images.std() > 0.1
+    assert logits.std() > 0.1
+    np.testing.assert_allclose(model._run("sample", noise), images, atol=1e-4)
+    np.testing.assert_allclose(model.judge(images), logits, atol=1e-4, rtol=1e-4)
+
+
+def test_the_operations_of_a_layer_and_of_a_step_are_counted():
+    model = package.DCGAN(r1=0)
+    turned, out = 7 * 7 * 128 * 64 * 4 * 4, 14 * 14 * 64 * 4 * 4
+    counts = [_benchmark_gan.macs(layer) for layer in model.generator.layers]
+    assert list(filter(None, counts)) == [dense := 64 * 6272, turned, out]
+    # The critic's layers are these two, backwards, and one number of 6,272.
+    g, d = dense + turned + out, turned + out + 6272
+    both = g + 2 * (3 * d - out) + (3 * g - dense) + 2 * d
+    assert _benchmark_gan.flops(model) == 2 * both
+
+
+def gan_rows(monkeypatch, chip, **given):
+    """Return the rows of answers made up, where nothing compiles but XLA."""
+    asked = []
+
+    def contest(setting, place, names, commands, batch=64, dtype="float32"):
+        asked.append((place, batch, dtype))
+        speeds = {"torch eager": 10.0, "jax": 15.0, "tensorflow": 13.0}
+        measured = {name: [speeds[name]] for name in names if name in speeds}
+        return dict.fromkeys(commands, measured), {"torch compiled": "not run: why"}
+
+    class Counted(_benchmark.Worker):
+        def __init__(self):
+            pass
+
+        def ask(self, command):
+            return 1e12
+
+        __exit__ = print
+
+    monkeypatch.setattr(_benchmark_gan, "contest", contest)
+    monkeypatch.setattr(_benchmark_gan, "gpu", lambda: chip)
+    monkeypatch.setattr(_benchmark_gan, "start", lambda *_, **__: Counted())
+    setting = _benchmark.Setting(("jax", "tensorflow"), tell=lambda line: None)
+    return _benchmark_gan.measure(setting, **given), asked
+
+
+def test_gan_promises_for_the_best_backend_and_says_what_was_not_run(monkeypatch):
+    rows, _ = gan_rows(monkeypatch, None)
+    assert [(row.backend, row.value, row.peer, row.target) for row in rows[:8]] == [
+        ("torch eager", None, 10, None),
+        ("jax", 15, 10, "≥ 1.2 x"),
+        ("tensorflow", 13, 10, None),
+        ("torch compiled", None, None, None),
+        ("torch eager", None, 10, None),
+        ("jax", 15, 10, None),
+        ("tensorflow", 13, 10, "≥ 1.5 x"),
+        ("torch compiled", None, None, None),
+    ]
+    assert [row.met for row in rows[:8] if row.target] == [True, False]
+    cells, _, result = benchmark.compared(rows, "torch")
+    assert cells[4][2:] == ("-", "-", "-", "-", "not run: why")
+    assert cells[-1][-1] == "not run: no GPU"
+    assert result == "1 of 2 targets met."
+    alone = _benchmark_gan.lines("training", "images/s", {"jax": [2.0]}, {}, 1.2)
+    assert [(row.ratio, row.met) for row in alone] == [(None, None)]
+
+
+def test_gan_takes_shares_of_the_peak_of_a_gpu_it_knows(monkeypatch):
+    rows, asked = gan_rows(monkeypatch, "NVIDIA H200")
+    assert {place for place, *_ in asked} == {"gpu"}
+    assert [batch for _, batch, dtype in asked if dtype != "float32"] == [64, 2048]
+    shares = [row.value for row in rows if row.unit == "%"]
+    assert shares == pytest.approx([100 * x / 989 for x in (15, 13, 15, 13)])
+    rows, _ = gan_rows(monkeypatch, "NVIDIA X1", peak=100.0)
+    assert [row.value for row in rows if row.unit == "%"] == [15, 13, 15, 13]
+    rows, _ = gan_rows(monkeypatch, "NVIDIA X1")
+    assert rows[-1].note == "not known: say --peak of NVIDIA X1"
+
+
+@pytest.mark.slow
+def test_a_tiny_run_of_gan_goes_on_without_a_compiler(monkeypatch, tmp_path):
+    if BACKEND != "tensorflow":
+        pytest.skip("trains in five processes: once, under TensorFlow")
+    for name, value in [
+        ("CXX", str(tmp_path / "none")),
+        ("TORCHINDUCTOR_CACHE_DIR", str(tmp_path)),
+        ("CUDA_VISIBLE_DEVICES", ""),
+    ]:
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "speed.json"
+    sizes = ["--rounds", "1", "--examples", "64", "--json", str(file)]
+    done = zoo("benchmark", "gan", "--backends", BACKEND, *sizes)
+    assert done.returncode == 0, done.stderr
+    assert "not run: no GPU" in done.stdout
+    rows = json.loads(file.read_text("utf-8"))["rows"]
+    ours = [row for row in rows if row["backend"] == BACKEND]
+    assert [row["unit"] for row in ours[:2]] == ["images/s", "ms"]
+    assert all(row["value"] > 0 for row in ours)
+    if _benchmark.installed("torch"):
+        assert "InvalidCxxCompiler" in done.stdout
+        assert all(row["ratio"] > 0 for row in ours)
 
 
 def test_unknown_names_are_refused_with_the_options():
@@ -230,3 +364,5 @@ def test_scaling_says_what_its_flags_take():
         assert told in " ".join((done.stdout + done.stderr).split())
     done = zoo("benchmark", "vae", "--plot", "plot.png")
     assert "--plot is for scaling" in done.stdout + done.stderr
+    done = zoo("benchmark", "vae", "--peak", "989")
+    assert "--peak is for gan" in done.stdout + done.stderr

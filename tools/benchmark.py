@@ -3,6 +3,7 @@
     zoo benchmark vae
     zoo benchmark vae --backends jax,tensorflow --rounds 9
     zoo benchmark vae --json speed.json
+    zoo benchmark gan
     zoo benchmark scaling --plot scaling.png
     zoo benchmark scaling --backends jax --devices 1,8 --batch_sizes 1024,4096
 
@@ -23,6 +24,7 @@ from zoo.tools import _benchmark
 # a peer it also has told(rows), the table, a note and the result, and draw(rows, file).
 BENCHMARKS = {
     "vae": "zoo.tools._benchmark_vae",
+    "gan": "zoo.tools._benchmark_gan",
     "scaling": "zoo.tools._benchmark_scaling",
 }
 
@@ -35,6 +37,9 @@ _BATCHES = flags.DEFINE_list(
     "batch_sizes", ["128", "512", "2048"], "scaling: rows of a batch, on all devices."
 )
 _PLOT = flags.DEFINE_string("plot", None, "scaling: PNG file to plot the speed to.")
+_PEAK = flags.DEFINE_float(
+    "peak", None, "gan: TFLOP/s of the GPU in bfloat16, if the zoo does not know.", 1
+)
 
 
 def main(argv):
@@ -44,6 +49,8 @@ def main(argv):
     file, plot = _file("--json", _JSON.value), _file("--plot", _PLOT.value)
     if plot and module.PEER:
         raise app.UsageError(f"--plot is for scaling; {argv[1]} is a table alone.")
+    if _PEAK.value and argv[1] != "gan":
+        raise app.UsageError(f"--peak is for gan; {argv[1]} takes no share of it.")
     devices, batches = (
         _counts("--devices", _DEVICES),
         _counts("--batch_sizes", _BATCHES),
@@ -83,7 +90,8 @@ def main(argv):
             'pip install "generative-zoo[benchmark]" installs it.'
         )
         plot = None
-    rows = module.measure(setting)
+    peak = {"peak": _PEAK.value} if _PEAK.value else {}
+    rows = module.measure(setting, **peak)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     told = functools.partial(compared, peer=module.PEER) if module.PEER else module.told
@@ -104,7 +112,7 @@ def compared(rows, peer):
     """Return the table of a benchmark with a peer, its note and its result."""
     cells = [("MEASURE", "BACKEND", "ZOO", peer.upper(), "RATIO", "TARGET", "")]
     for row in rows:
-        met = {True: "met", False: "missed", None: ""}[row.met]
+        met = {True: "met", False: "missed", None: getattr(row, "note", "")}[row.met]
         cells.append(
             (
                 f"{row.measure}, {row.unit}",
