@@ -10,6 +10,8 @@ from conftest import SHARED
 from zoo.trainers.data import DataError, open_data
 from zoo.trainers.emoji import GROUPS, captions, draw, family, files, group
 
+pytestmark = pytest.mark.once
+
 PIL = pytest.importorskip("PIL.Image", reason="needs pillow, in [data]")
 
 FOLDER = SHARED / "noto_emoji"

@@ -8,6 +8,8 @@ import pytest
 from zoo import metrics
 from zoo.metrics import _pairs
 
+pytestmark = pytest.mark.once
+
 PAIRS = {
     "frechet_distance": (metrics.frechet_distance, "first", "second", 2),
     "kernel_distance": (metrics.kernel_distance, "first", "second", 2),

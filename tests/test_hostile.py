@@ -26,6 +26,8 @@ from keras.src.backend.common import global_state
 import zoo
 from zoo import _registry, _saving
 
+pytestmark = pytest.mark.once
+
 CONFIG = {
     "image_shape": [4, 4, 1],
     "latent": 2,

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 FIRST, SECOND = 40 * "1", 40 * "2"
 REVISIONS = {"v1": FIRST, "main": SECOND, FIRST: FIRST, SECOND: SECOND}
 

@@ -5,6 +5,8 @@ import pytest
 
 from zoo import metrics
 
+pytestmark = pytest.mark.once
+
 
 def test_accuracy():
     assert metrics.accuracy([[0.1, 0.9], [0.8, 0.2], [0.6, 0.4]], [1, 0, 1]) == (

@@ -15,6 +15,8 @@ import zoo
 from zoo._png import encode_png, grid
 from zoo._saving import write_card
 
+pytestmark = pytest.mark.once
+
 PIL = pytest.importorskip("PIL.Image", reason="needs pillow, in [data]")
 
 
