@@ -6,7 +6,7 @@ import pytest
 
 import zoo
 from zoo import metrics
-from zoo.tools import _distances, _translation, evaluate
+from zoo.tools import _distances, _measures, _translation
 from zoo.trainers.data import Data
 
 pytestmark = pytest.mark.once
@@ -36,7 +36,7 @@ def images(seed, num=60, channels=1):
 
 def measured(model, name, test, train, **options):
     wanted = {name: {"few": True, **options}}
-    return evaluate.measure(model, test, wanted, train=lambda: train)[name]
+    return _measures.measure(model, test, wanted, train=lambda: train)[name]
 
 
 def test_a_distance_is_that_of_the_features(named):
@@ -99,14 +99,14 @@ def test_modes_of_stacked_digits_are_read_channel_by_channel(named):
 def test_few_samples_are_refused_unless_asked_for():
     model = zoo.DCGAN([8, 8, 1], 4, [8])
     with pytest.raises(ValueError, match="2,000 samples or more.*here 60.*--few"):
-        evaluate.measure(model, Data(images(0)), {"FD[pixels]@10k": {}})
+        _measures.measure(model, Data(images(0)), {"FD[pixels]@10k": {}})
 
 
 def test_a_wrong_name_lists_the_right_ones():
     with pytest.raises(
         ValueError, match="no metric FID; .*FD, KD.*FD\\[lenet-mnist\\]"
     ):
-        evaluate.measure(None, None, {"FID": {}})
+        _measures.measure(None, None, {"FID": {}})
     parse = _distances.parse
     assert parse("FD[lenet-mnist]@10k") == ("FD", "fake", "lenet-mnist", 10_000)
     assert parse("class KL floor[a-b]@354") == ("class KL", "train", "a-b", 354)
@@ -135,7 +135,7 @@ def test_translations_stand_beside_what_needs_no_learning(judge):
     train = Data(images(2, 30), images(3, 30))
     names = "mae", "perceptual", "mae of nearest drawing", "mae of grey fill"
     wanted = dict.fromkeys(names, {"judge": str(judge)}) | {"cycle error": {}}
-    found = evaluate.measure(Copier(), test, wanted, train=lambda: train)
+    found = _measures.measure(Copier(), test, wanted, train=lambda: train)
     first, second = test.images / 255, test.labels / 255
     assert found["mae"] == pytest.approx(np.abs(first + 0.2 - second).mean(), rel=1e-5)
     index, _ = metrics.nearest(first, train.images / 255)

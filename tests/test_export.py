@@ -64,20 +64,27 @@ def test_every_signature_gives_what_keras_gives(name, format, tmp_path):
     assert os.listdir(tmp_path) == [path.name]
     run = runner(path)
     images = np.random.default_rng(0).random((2, *model.image_shape), dtype="float32")
-    if name == "Classifier":
-        found, expected = run("classify", images=images), model.classify(images)
-    else:
-        found = run("generate", **inputs(model, 2, seed=7))
-        expected = model.generate(2, seed=7)
-        labels = model.conditions(2)
-        codes = run("encode", images=images, **labels)["output"]
-        np.testing.assert_allclose(
-            codes, model.encode(images, *labels.values()), atol=1e-5
-        )
-        again = run("decode", codes=codes, **labels)["output"]
-        np.testing.assert_allclose(again, model.decode(codes, **labels), atol=1e-5)
-    assert list(found) == ["output"]
-    np.testing.assert_allclose(found["output"], expected, atol=1e-5)
+    labels = model.conditions(2)
+    verbs = {
+        "classify": lambda: ({"images": images}, model.classify(images)),
+        "translate": lambda: ({"images": images}, model.translate(images)),
+        "translate_back": lambda: (
+            {"images": images},
+            model.translate(images, back=True),
+        ),
+        "generate": lambda: (inputs(model, 2, seed=7), model.generate(2, seed=7)),
+        "encode": lambda: (
+            {"images": images, **labels},
+            model.encode(images, *labels.values()),
+        ),
+        "decode": lambda: ({"codes": codes, **labels}, model.decode(codes, **labels)),
+    }
+    codes = np.ones((2, getattr(model, "latent", 1)), "float32")
+    for signature in model.signatures():
+        given, expected = verbs[signature]()
+        found = run(signature, **given)
+        assert list(found) == ["output"]
+        np.testing.assert_allclose(found["output"], expected, atol=1e-5)
 
 
 def test_other_backends_export_through_tensorflow(tmp_path, monkeypatch):

@@ -96,6 +96,8 @@ def test_train_fine_tune_verify_and_generate(workshop):
     said = run("evaluate", "grown", "--metrics", "nll,elbo", "--json", cwd=workshop)
     results = json.loads(said[said.index("{") : said.rindex("}") + 1])
     assert results["elbo"] >= results["nll"]
+    written = json.loads((workshop / "grown-metrics.json").read_text())
+    assert written["metrics"] == results
 
     said = run(
         *("train", "--preset", "seedling", "--init", "grown", "--out", "tuned"),

@@ -7,21 +7,19 @@ zoo evaluate runs/mine --metrics "KD[pixels]@2k" --out runs/mine.json
 """
 
 import functools
-import inspect
 import json
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 from absl import app, flags
 
 import zoo
-from zoo import _registry, metrics
+from zoo import _registry
 from zoo._saving import whole
 from zoo.tools import _distances
-from zoo.tools._translation import cycle, translation
-from zoo.trainers.data import judge_of, open_data
+from zoo.tools._measures import MEASURES, held_out, measure
+from zoo.trainers.data import judge_of
 
 _METRICS = flags.DEFINE_list("metrics", None, "What to measure; the card's if unset.")
 _LIMIT = flags.DEFINE_integer("limit", None, "Rows of the test set; all if unset.")
@@ -30,120 +28,6 @@ _MANUAL = flags.DEFINE_string("manual_dir", None, "Folder of the data set's own 
 _JSON = flags.DEFINE_bool("json", False, "Print JSON instead of a table.")
 _OUT = flags.DEFINE_string("out", None, "JSON to write; NAME-metrics.json if unset.")
 _FEW = flags.DEFINE_bool("few", False, "Allow distances of fewer than 2,000 samples.")
-
-
-def likelihood(model, data, samples=5000, seed=0, progress=None):
-    """Return the negative log-likelihood and ELBO in nats, lower is better."""
-    images, *labels = _whole(data)
-    options = {"labels": labels[0]} if labels else {}
-    score, elbo = model.bounds(
-        images, samples=samples, seed=seed, progress=progress, **options
-    )
-    return {"nll": -score.mean(), "elbo": -elbo.mean()}
-
-
-def reconstruction(model, data):
-    """Return the mean squared error a pixel, and how many latent variables vary."""
-    images, *labels = _whole(data)
-    return {
-        "reconstruction_mse": metrics.mean_squared_error(
-            model.reconstruct(images, *labels), images / np.float32(255)
-        ),
-        "active_units": metrics.active_units(model.encode(images, *labels)),
-    }
-
-
-def label_accuracy(model, data, judge="lenet-mnist", num=10_000, seed=0):
-    """Return the share of class-balanced samples that a classifier finds right."""
-    labels = np.arange(num) % model.classes
-    samples = model.generate(num, seed=seed, labels=labels)
-    answers = zoo.load(judge).classify(samples)
-    return {"label_accuracy": metrics.accuracy(answers, labels)}
-
-
-def accuracy(model, data):
-    """Return the share of the test set that is classified right."""
-    images, labels = _whole(data)
-    return {"accuracy": metrics.accuracy(model.classify(images), labels)}
-
-
-MEASURES = {
-    "nll": likelihood,
-    "elbo": likelihood,
-    "reconstruction_mse": reconstruction,
-    "active_units": reconstruction,
-    "label_accuracy": label_accuracy,
-    "accuracy": accuracy,
-    "cycle error": cycle,
-}
-for _end in ("", " of grey fill", " of nearest drawing"):
-    MEASURES |= dict.fromkeys(("mae" + _end, "perceptual" + _end), translation)
-
-
-def measure(model, data, wanted, progress=None, train=None):
-    """Measure a model.
-
-    Args:
-        model: A model of the zoo.
-        data: A `Data`, its test set.
-        wanted: dict of metric name to options, such as {"nll": {"samples": 5000}} or
-            {"FD[lenet-mnist]@10k": {}}.
-        progress: Called with the share done of a long measurement, if given.
-        train: Function without arguments that opens the training `Data`; bracketed
-            names need it.
-
-    Returns:
-        dict: metric name to float.
-
-    Raises:
-        ValueError: A metric is unknown, or of fewer than 2,000 samples without the
-            option {"few": True}.
-    """
-    unknown = [n for n in wanted if n not in MEASURES and not _distances.parse(n)]
-    if unknown:
-        raise ValueError(
-            f"There is no metric {', '.join(unknown)}; there are "
-            f"{', '.join([*MEASURES, *_distances.BETWEEN])}, the last ten also as "
-            "FD[lenet-mnist]@10k."
-        )
-    results, done = {}, {}
-    for name, options in wanted.items():
-        if name not in MEASURES:
-            results[name] = _between(name, model, data, train, done, **options)
-            continue
-        function = MEASURES[name]
-        key = (function, json.dumps(options, sort_keys=True))
-        if key not in done:  # One pass gives several numbers.
-            more = {"progress": progress, "train": train}
-            takes = inspect.signature(function).parameters
-            options = {**options, **{k: v for k, v in more.items() if k in takes}}
-            done[key] = function(model, data, **options)
-        results[name] = float(done[key][name])
-    return results
-
-
-def _between(name, model, data, train, done, few=False, seed=0):
-    what, which, judge, num = _distances.parse(name)
-    num = min(num, len(data))
-    if num < _distances.FEWEST and not few:
-        raise ValueError(
-            f"{name} takes {_distances.FEWEST:,} samples or more, and as many test "
-            f"images; here {num:,}. With --few, the option few, it is measured all the "
-            "same, and says little."
-        )
-    key = judge, num, seed
-    if key not in done:
-        done[key] = _distances.Sets(model, data, train, judge, num, seed)
-    return float(_distances.BETWEEN[what](done[key], which))
-
-
-def held_out(card, model, address=None, manual_dir=None, split="test"):
-    """Return a split of the data a preset was trained on, or of another."""
-    address = address or card.get("recipe", {}).get("data")
-    if not address:
-        raise ValueError("The preset names no data of its own; say --data.")
-    labels = bool(model.classes)
-    return open_data(address, split, model.image_shape, labels, manual_dir)
 
 
 def bar(share, start):
@@ -202,9 +86,3 @@ def _full(name, address):
     # The memorization of training images themselves would be 0.
     kinds = ["fake"] if name == "memorization" else ["fake", "train"]
     return [_distances.spelled(name, judge, 10_000, kind) for kind in kinds]
-
-
-def _whole(data):
-    """Return all images, uint8, and the labels where there are any, in a list."""
-    everything = data[np.arange(len(data))]
-    return list(everything) if isinstance(everything, tuple) else [everything]

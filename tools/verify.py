@@ -14,7 +14,7 @@ from absl import app, flags
 import zoo
 from zoo import _registry
 from zoo._saving import write_card
-from zoo.tools import evaluate
+from zoo.tools import _measures, evaluate
 
 _ALL = flags.DEFINE_bool("all", False, "Every preset with weights.")
 _QUICK = flags.DEFINE_bool("quick", False, "On the few rows that the card names.")
@@ -37,7 +37,7 @@ def verify(name, update=False, quick=False, manual_dir=None):
     card = _registry.read(folder)
     listed, few = card.get("metrics", {}), card.get("quick", {"values": {}})
     model = zoo.load(name)
-    where = functools.partial(evaluate.held_out, card, model, None, manual_dir)
+    where = functools.partial(_measures.held_out, card, model, None, manual_dir)
     data, train = where() if listed else None, functools.partial(where, "train")
     wrong = []
     if few["values"] and (quick or update):
@@ -60,7 +60,7 @@ def _compare(name, model, data, train, listed, held, update):
     """Measure `listed` metrics; return the wrong among `held`, or write into it."""
     wanted, start = {key: e.get("with", {}) for key, e in listed.items()}, time.time()
     progress = functools.partial(evaluate.bar, start=start)
-    fresh = evaluate.measure(model, data, wanted, progress, train)
+    fresh = _measures.measure(model, data, wanted, progress, train)
     wrong = []
     for key, value in fresh.items():
         old, tolerance = held[key], listed[key]["tolerance"]
