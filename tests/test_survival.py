@@ -163,8 +163,8 @@ def fitted(folder, epochs, model=None, resume=False):
     model.compile({"critic": sgd(0.1, momentum=0.9), "maker": adam(1e-2)})
     rows = np.random.default_rng(0).normal(size=(24, 2)).astype("float32")
     batches = Batches(Data(rows), 8, seed=0)
-    done = checkpoints.restore(model, folder, {"a": 1})[0] if resume else 0
-    saving = checkpoints.Checkpoint(folder, {"a": 1}, "critic")
+    done, *rest = checkpoints.restore(model, folder, {"a": 1}) if resume else (0, 0)
+    saving = checkpoints.Checkpoint(folder, {"a": 1}, "critic", True, *rest)
     model.fit(
         batches,
         initial_epoch=done,
@@ -185,6 +185,8 @@ def test_two_optimizers_and_batch_normalisation_resume_exactly(tmp_path, capsys)
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
     assert len(first) > 20
+    logs = (model.history.history["critic"] for model in (whole, parts))
+    np.testing.assert_array_equal(*(log[-3:] for log in logs))
 
 
 def test_the_two_newest_and_the_best_are_kept(tmp_path):

@@ -151,7 +151,8 @@ def restore(model, folder, about):
         about: What is trained and how.
 
     Returns:
-        The epochs done, the steps done of the next, and its metrics' values so far.
+        The epochs done, the steps done of the next, and its metrics' values so far;
+        None for these at the end of an epoch.
 
     Raises:
         ValueError: The checkpoint follows another recipe, or none is readable.
@@ -178,6 +179,8 @@ def restore(model, folder, about):
     variables = _variables(model)
     _assign(variables, arrays, path)
     print(f"Going on from {path}: {found['epoch']} epochs and {found['step']} steps.")
+    if not found["step"]:  # Each epoch counts anew.
+        return found["epoch"], 0, None
     count = len(model.metrics_variables)
     return found["epoch"], found["step"], arrays[len(arrays) - count :]
 
