@@ -241,7 +241,7 @@ def test_arcs_end_at_the_samples_of_their_codes(plain):
     np.testing.assert_allclose(arcs[:, 0], ends[:2], atol=1e-5)
     np.testing.assert_allclose(arcs[:, 2], ends[2:], atol=1e-5)
     for steps, num in ((1, 2), (3, 0)):
-        with pytest.raises(ValueError, match="2 steps or more, on 1 arc or more"):
+        with pytest.raises(ValueError, match="2 steps or more on 1 arc or more"):
             plain.interpolate(steps, num)
     with pytest.raises(ValueError, match="no condition 'labels'"):
         plain.interpolate(3, 1, labels=0)

@@ -671,9 +671,9 @@ def alive():
 def refuse(good, root):
     """Load all presets in a folder; return the refusals and what they cost."""
     zoo.load(good)
-    left, start = alive(), memory("VmRSS")
-    told, most = {}, 0
+    left, told, most = alive(), {}, 0
     for folder in sorted(Path(root).iterdir()):
+        start = memory("VmRSS")  # Of each, since Python frees cycles when it likes.
         size, model, told[folder.name] = taken(folder / "vae")
         most = max(most, size - start)
         assert model is None, folder

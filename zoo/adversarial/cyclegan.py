@@ -44,16 +44,13 @@ class CycleGAN(Model):
     ):
         super().__init__()
         check_halving(image_shape, hidden, max(len(hidden) - 1, len(patch)))
-        if cycle < 0 or identity < 0 or blocks < 0 or not 1 <= pool <= 1000:
+        if cycle < 0 or identity < 0 or not 0 <= blocks <= 100 or not 1 <= pool <= 1000:
             raise ValueError(
-                "cycle, identity and blocks are 0 or more and pool 1 to 1,000; these "
-                f"are {cycle}, {identity}, {blocks} and {pool}."
+                "cycle and identity are 0 or more, blocks 0 to 100, pool 1 to 1,000; "
+                f"these are {cycle}, {identity}, {blocks} and {pool}."
             )
-        self.image_shape, self.cycle, self.identity = (
-            tuple(image_shape),
-            cycle,
-            identity,
-        )
+        self.image_shape, self.cycle = tuple(image_shape), cycle
+        self.identity = identity
         pair = [keras.Input(image_shape), keras.Input(image_shape)]
         nets = [_resnet(image_shape, hidden, blocks, n) for n in ("forward", "back")]
         judges = [patch_critic(image_shape[-1], patch, n) for n in ("first", "second")]
