@@ -110,7 +110,8 @@ def test_a_wrong_name_lists_the_right_ones():
     parse = _distances.parse
     assert parse("FD[lenet-mnist]@10k") == ("FD", "fake", "lenet-mnist", 10_000)
     assert parse("class KL floor[a-b]@354") == ("class KL", "train", "a-b", 354)
-    assert _distances.parse("FD[lenet-mnist]") is None
+    assert parse("FD[lenet-mnist]") is None
+    assert _distances.of_at_most("FD floor[a]@10k", 500) == "FD floor[a]@500"
     assert _distances.spelled("FD", "a", 10_000, "train") == "FD floor[a]@10k"
 
 

@@ -114,6 +114,8 @@ def test_train_fine_tune_verify_and_generate(workshop):
     assert "Wrote x.png, 3 samples of tuned in" in said
     with PIL.open(workshop / "x.png") as picture:
         assert picture.size == (2 * (2 * 10 + 2), 2 * (2 * 10 + 2))
+    said = run("generate", "tuned", "--truncation", 0.5, cwd=workshop, code=1)
+    assert "no condition 'truncation'; it takes labels" in said
 
 
 def test_list_and_info_import_no_keras(tmp_path):

@@ -167,3 +167,9 @@ def spelled(what, judge, num, which="fake"):
     """Return a bracketed name: the other way from `parse`."""
     count = f"{num // 1000}k" if num % 1000 == 0 else str(num)
     return f"{what}{KINDS[which]}[{judge}]@{count}"
+
+
+def of_at_most(name, rows):
+    """Return a bracketed name as it is where only so many rows are there."""
+    what, which, judge, num = parse(name)
+    return spelled(what, judge, min(num, rows), which)

@@ -52,15 +52,17 @@ def main(argv):
         )
     model, start = zoo.load(argv[1]), time.time()
     address = _DATA.value or card.get("recipe", {}).get("data")
-    names = [full for name in names for full in _full(name, address)]
-    wanted = {name: dict(own.get(name, {}).get("with", {})) for name in names}
-    if _FEW.value:
-        for name in filter(_distances.parse, names):
-            wanted[name]["few"] = True
     where = functools.partial(held_out, card, model, address, _MANUAL.value)
     data = where()
     if _LIMIT.value:
         data = data.only(slice(_LIMIT.value))
+    wanted = {}
+    for name in [full for short in names for full in _full(short, address)]:
+        options = dict(own.get(name, {}).get("with", {}))
+        if _distances.parse(name):
+            name = _distances.of_at_most(name, len(data))
+            options |= {"few": True} if _FEW.value else {}
+        wanted[name] = options
     train = functools.partial(where, "train")
     results = measure(model, data, wanted, lambda share: bar(share, start), train)
     out = Path(_OUT.value or f"{Path(argv[1]).name}-metrics.json")
