@@ -2,7 +2,7 @@
 
 zoo evaluate vae-mnist
 zoo evaluate runs/mine --metrics nll,elbo --limit 1000
-zoo evaluate dcgan-mnist --metrics FD,recall          by the data's own extractor, 10k
+zoo evaluate runs/gan --metrics FD,recall             by the data's own extractor, 10k
 zoo evaluate runs/mine --metrics "KD[pixels]@2k" --out runs/mine.json
 """
 

@@ -1,7 +1,8 @@
 """What generators of whole images share: their noise, their samples, their verbs.
 
-A class that takes them in has the attributes `latent`, `image_shape`, `classes` and
-`seed`, and the networks `generator` and `critic`, both of images in [-1, 1].
+A class that takes them in calls `_build_networks` in its constructor, which sets
+`latent`, `image_shape`, `classes` and `seed`, and the networks `generator` and
+`critic`, both of images in [-1, 1].
 """
 
 import math
@@ -11,12 +12,21 @@ import numpy as np
 from keras import ops
 
 from zoo._model import philox, unit
+from zoo.adversarial._networks import check_sizes, critic, generator
 
 
 class Images:
     """noise, sample, interpolate and judge."""
 
     options = ("truncation",)
+
+    def _build_networks(self, image_shape, latent, hidden, classes):
+        check_sizes(image_shape, hidden, latent)
+        self.image_shape, self.latent = tuple(image_shape), latent
+        self.classes = classes
+        self.generator = generator(latent, image_shape, hidden, classes)
+        self.critic = critic(image_shape, hidden, classes)
+        self.seed = keras.random.SeedGenerator()
 
     def noise(self, num, seed=None, truncation=None):
         """Draw standard normal codes, (num, latent).

@@ -7,13 +7,11 @@ with `classes`, the critic is the projection discriminator of Miyato & Koyama, 2
 https://arxiv.org/abs/1802.05637.
 """
 
-import keras
 from keras import ops
 
 from zoo._backend import input_gradient
 from zoo._model import Model
 from zoo.adversarial._images import Images, signed
-from zoo.adversarial._networks import check_sizes, critic, generator
 
 
 class DCGAN(Images, Model):
@@ -41,17 +39,13 @@ class DCGAN(Images, Model):
         r1_every=4,
     ):
         super().__init__()
-        check_sizes(image_shape, hidden, latent)
         if r1 < 0 or r1_every < 1:
             raise ValueError(
                 "r1 is 0 or more and r1_every 1 or more; these are "
                 f"r1={r1} and r1_every={r1_every}."
             )
-        self.image_shape, self.classes = tuple(image_shape), classes
-        self.latent, self.r1, self.r1_every = latent, r1, r1_every
-        self.generator = generator(latent, image_shape, hidden, classes)
-        self.critic = critic(image_shape, hidden, classes)
-        self.seed = keras.random.SeedGenerator()
+        self._build_networks(image_shape, latent, hidden, classes)
+        self.r1, self.r1_every = r1, r1_every
         self.built = True
 
     def turns(self):

@@ -14,7 +14,6 @@ from keras import ops
 from zoo._backend import input_gradient
 from zoo._model import Model
 from zoo.adversarial._images import Images, signed
-from zoo.adversarial._networks import check_sizes, critic, generator
 
 
 class WGANGP(Images, Model):
@@ -42,17 +41,13 @@ class WGANGP(Images, Model):
         critic_turns=5,
     ):
         super().__init__()
-        check_sizes(image_shape, hidden, latent)
         if penalty < 0 or not 1 <= critic_turns <= 100:
             raise ValueError(
                 "penalty is 0 or more and critic_turns 1 to 100; these are "
                 f"penalty={penalty} and critic_turns={critic_turns}."
             )
-        self.image_shape, self.classes = tuple(image_shape), classes
-        self.latent, self.penalty, self.critic_turns = latent, penalty, critic_turns
-        self.generator = generator(latent, image_shape, hidden, classes)
-        self.critic = critic(image_shape, hidden, classes)
-        self.seed = keras.random.SeedGenerator()
+        self._build_networks(image_shape, latent, hidden, classes)
+        self.penalty, self.critic_turns = penalty, critic_turns
         self.built = True
 
     def turns(self):
