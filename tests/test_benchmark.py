@@ -117,11 +117,15 @@ def test_plain_pytorch_has_our_networks():
             if value.ndim > 1:
                 value = 0.1 * value * random.choice([-1, 1], value.shape)
             variable.assign(value)
-            if value.shape == (64, 6272):  # To places, then channels; there reversed.
-                value = value.reshape(64, 7, 7, 128).transpose(3, 1, 2, 0)
+            if value.shape == (64, 256):
+                value = value.T
+            elif value.shape == (
+                256,
+                6272,
+            ):  # To places, then channels; there reversed.
+                value = value.reshape(256, 7, 7, 128).transpose(3, 1, 2, 0)
             elif value.ndim > 1:
-                side = 4 if value.ndim == 4 else 7
-                value = value.reshape(side, side, -1, value.shape[-1])
+                value = value.reshape(4, 4, -1, value.shape[-1])
                 value = value.transpose(3, 2, 0, 1)
             tensor.copy_(torch.from_numpy(value.reshape(tensor.shape)))
     noise = random.standard_normal((5, 64), "float32")
@@ -138,11 +142,12 @@ def test_plain_pytorch_has_our_networks():
 def test_the_operations_of_a_layer_and_of_a_step_are_counted():
     model = package.DCGAN(r1=0)
     turned, out = 7 * 7 * 128 * 64 * 4 * 4, 14 * 14 * 64 * 4 * 4
+    first, dense, last = 64 * 256, 256 * 6272, 4 * 4 * 256 * 128 * 4 * 4
     counts = [_benchmark_gan.macs(layer) for layer in model.generator.layers]
-    assert list(filter(None, counts)) == [dense := 64 * 6272, turned, out]
-    # The critic's layers are these two, backwards, and one number of 6,272.
-    g, d = dense + turned + out, turned + out + 6272
-    both = g + 2 * (3 * d - out) + (3 * g - dense) + 2 * d
+    assert list(filter(None, counts)) == [first, dense, turned, out]
+    # The critic's layers are these two, backwards, one more, and one number of 4,096.
+    g, d = first + dense + turned + out, turned + out + last + 4096
+    both = g + 2 * (3 * d - out) + (3 * g - first) + 2 * d
     assert _benchmark_gan.flops(model) == 2 * both
 
 

@@ -234,9 +234,12 @@ def networks():
     from torch import nn
 
     generator = nn.Sequential(
-        nn.Linear(LATENT, WIDE * SIDE**2, bias=False),
+        nn.Linear(LATENT, 2 * WIDE, bias=False),
+        nn.BatchNorm1d(2 * WIDE, eps=1e-3),  # As Keras has it.
+        nn.ReLU(inplace=True),
+        nn.Linear(2 * WIDE, WIDE * SIDE**2, bias=False),
         nn.Unflatten(1, (WIDE, SIDE, SIDE)),
-        nn.BatchNorm2d(WIDE, eps=1e-3),  # As Keras has it.
+        nn.BatchNorm2d(WIDE, eps=1e-3),
         nn.ReLU(inplace=True),
         nn.ConvTranspose2d(WIDE, NARROW, 4, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(NARROW, eps=1e-3),
@@ -248,10 +251,12 @@ def networks():
         nn.Conv2d(1, NARROW, 4, stride=2, padding=1),
         nn.LeakyReLU(0.2, inplace=True),
         nn.Conv2d(NARROW, WIDE, 4, stride=2, padding=1),
-        nn.GroupNorm(1, WIDE, eps=1e-3),
+        nn.LeakyReLU(0.2, inplace=True),
+        nn.ZeroPad2d((1, 2, 1, 2)),  # "same", of 7 pixels.
+        nn.Conv2d(WIDE, 2 * WIDE, 4, stride=2),
         nn.LeakyReLU(0.2, inplace=True),
         nn.Flatten(),
-        nn.Linear(WIDE * SIDE**2, 1),
+        nn.Linear(2 * WIDE * 4 * 4, 1),
         nn.Flatten(0),
     )
     return generator, critic

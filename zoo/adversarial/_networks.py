@@ -9,8 +9,9 @@ from keras import layers, ops
 def generator(latent, image_shape, hidden, classes):
     """Return the network from noise (n, latent) to images in [-1, 1].
 
-    Batch normalisation and ReLU after each layer but the last, as in DCGAN; classes
-    come in beside the noise, one-hot.
+    A dense layer, a dense layer to the smallest image, and one transposed convolution
+    for each doubling, with batch normalisation and ReLU after each but the last, as in
+    DCGAN; classes come in beside the noise, one-hot.
     """
     height, width, channels = image_shape
     side = height >> len(hidden), width >> len(hidden)
@@ -19,6 +20,7 @@ def generator(latent, image_shape, hidden, classes):
     if classes:
         inputs.append(keras.Input((classes,), name="labels"))
         x = layers.Concatenate()(inputs)
+    x = _normalised(layers.Dense(2 * hidden[0], use_bias=False)(x))
     x = layers.Dense(math.prod(side) * hidden[0], use_bias=False)(x)
     x = layers.Reshape((*side, hidden[0]))(x)
     for units in hidden[1:]:
@@ -36,19 +38,18 @@ def _normalised(x):
 def critic(image_shape, hidden, classes):
     """Return the network from images in [-1, 1] to one number, higher for real.
 
-    It normalises each image by itself, as WGAN-GP's does, since penalties on its
-    gradient are for each image alone. Classes come in by projection (Miyato & Koyama,
-    2018).
+    One convolution for each halving, backwards, and one more of twice the channels, so
+    that its last layer sees whole images and not their patches. Nothing is normalised:
+    penalties on its gradient are for each image alone. Classes come in by projection
+    (Miyato & Koyama, 2018).
     """
     images = x = keras.Input(image_shape, name="images")
     inputs = [images]
-    for depth, units in enumerate(reversed(hidden)):
+    for units in (*reversed(hidden), 2 * hidden[0]):
         conv = layers.Conv2D(
             units, 4, 2, padding="same", kernel_initializer="he_normal"
         )
-        x = conv(x)
-        x = layers.GroupNormalization(1)(x) if depth else x
-        x = layers.LeakyReLU(0.2)(x)
+        x = layers.LeakyReLU(0.2)(conv(x))
     x = layers.Flatten()(x)
     out = layers.Dense(1, dtype="float32")(x)
     if classes:
