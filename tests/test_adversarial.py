@@ -132,7 +132,8 @@ def test_the_turns_of_wgan_gp_divide_a_batch():
 
 def test_the_losses_of_pix2pix_add_up():
     keras.utils.set_random_seed(0)
-    model = zoo.Pix2Pix(SHAPE, hidden=(4,), patch=(4,), dropout=0.0, l1=7.0)
+    sizes = {"hidden": (4,), "patch": (4,), "dropout": 0.0}
+    model = zoo.Pix2Pix(SHAPE, **sizes, l1=7.0, mirror=False)
 
     def parts(x, y):
         fake = model.generator(2 * x - 1)

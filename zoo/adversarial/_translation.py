@@ -1,7 +1,27 @@
-"""What models from image to image share: critics of patches and normalisation."""
+"""What models from image to image share: mirroring, critics, normalisation."""
 
 import keras
-from keras import layers
+from keras import layers, ops
+
+from zoo.adversarial._images import signed
+
+
+class Pairs:
+    """What a loss sees of two arrays of images that `fit` takes.
+
+    A class that takes it in sets `seed` and `mirror` in its constructor.
+    """
+
+    pairs = True
+
+    def _pair(self, *images):
+        """Return images as [-1, 1], with `mirror` half of the rows turned around."""
+        pair = [signed(each) for each in images]
+        if not self.mirror:
+            return pair
+        shape = ops.shape(pair[0])[0], 1, 1, 1
+        coin = keras.random.uniform(shape, seed=self.seed) < 0.5
+        return [ops.where(coin, ops.flip(each, axis=2), each) for each in pair]
 
 
 def patch_critic(channels, hidden, name="critic"):

@@ -10,10 +10,15 @@ from keras import layers, ops
 
 from zoo._model import Model
 from zoo.adversarial._images import signed
-from zoo.adversarial._translation import check_halving, instance_norm, patch_critic
+from zoo.adversarial._translation import (
+    Pairs,
+    check_halving,
+    instance_norm,
+    patch_critic,
+)
 
 
-class CycleGAN(Model):
+class CycleGAN(Pairs, Model):
     """Two styles and the ways between them, by `fit(first_style, second_style)`.
 
     The two arrays have as many rows; which stand beside each other does not matter.
@@ -28,9 +33,8 @@ class CycleGAN(Model):
         identity: Weight, as a share of λ, of the error on images that already have the
             style wanted.
         pool: Past fakes of each style that the critics also see.
+        mirror: Whether to turn half of the images left to right in training.
     """
-
-    pairs = True
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class CycleGAN(Model):
         cycle=10.0,
         identity=0.5,
         pool=50,
+        mirror=True,
     ):
         super().__init__()
         check_halving(image_shape, hidden, max(len(hidden) - 1, len(patch)))
@@ -50,7 +55,7 @@ class CycleGAN(Model):
                 f"these are {cycle}, {identity}, {blocks} and {pool}."
             )
         self.image_shape, self.cycle = tuple(image_shape), cycle
-        self.identity = identity
+        self.identity, self.mirror = identity, mirror
         pair = [keras.Input(image_shape), keras.Input(image_shape)]
         nets = [_resnet(image_shape, hidden, blocks, n) for n in ("forward", "back")]
         judges = [patch_critic(image_shape[-1], patch, n) for n in ("first", "second")]
@@ -70,7 +75,7 @@ class CycleGAN(Model):
 
     def critic_loss(self, first, second):
         """Return half of (D(y) - 1)² + D(fake)², its mean, for both styles together."""
-        x, y = signed(first), signed(second)
+        x, y = self._pair(first, second)
         fake_y, fake_x = self.generators([x, y], training=True)
         fakes = (
             self.first_pool.swap(fake_x, self.seed),
@@ -84,7 +89,7 @@ class CycleGAN(Model):
 
     def generator_loss(self, first, second):
         """Return (D(G(x)) - 1)² + λ |F(G(x)) - x| + identity, both ways, equation 3."""
-        x, y = signed(first), signed(second)
+        x, y = self._pair(first, second)
         fake_y, fake_x = self.generators([x, y], training=True)
         judged = self.critics([fake_x, fake_y])
         loss = sum(ops.mean((found - 1.0) ** 2) for found in judged)

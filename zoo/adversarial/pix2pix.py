@@ -1,9 +1,9 @@
 """Image-to-Image Translation with Conditional Adversarial Networks.
 
-Isola et al., 2017, https://arxiv.org/abs/1611.07004. What differs: instance
-normalisation (what the paper's batch normalisation is at its batch of one) at any batch
-size, and dropout, the paper's only noise, in training alone, so that a drawing has one
-translation.
+Isola et al., 2017, https://arxiv.org/abs/1611.07004. What differs: dropout, the paper's
+only noise, and batch statistics are for training alone, so that a drawing has one
+translation, whatever stands beside it; a mean over the batch, which may be large, in
+place of the paper's batch of one.
 """
 
 import keras
@@ -11,10 +11,10 @@ from keras import layers, ops
 
 from zoo._model import Model
 from zoo.adversarial._images import signed
-from zoo.adversarial._translation import check_halving, instance_norm, patch_critic
+from zoo.adversarial._translation import Pairs, check_halving, patch_critic
 
 
-class Pix2Pix(Model):
+class Pix2Pix(Pairs, Model):
     """A U-Net that translates images, learnt from pairs by `fit(sources, targets)`.
 
     Args:
@@ -24,9 +24,8 @@ class Pix2Pix(Model):
         patch: Channels of the critic's layers, each of which halves the image.
         dropout: Share of the two lowest layers of the decoder hidden in training.
         l1: Weight λ of the mean absolute error.
+        mirror: Whether to turn half of the pairs left to right in training.
     """
-
-    pairs = True
 
     def __init__(
         self,
@@ -35,6 +34,7 @@ class Pix2Pix(Model):
         patch=(32, 64),
         dropout=0.5,
         l1=100.0,
+        mirror=True,
     ):
         super().__init__()
         check_halving(image_shape, hidden, len(hidden))
@@ -44,8 +44,10 @@ class Pix2Pix(Model):
                 f"dropout={dropout} and l1={l1}."
             )
         self.image_shape, self.l1 = tuple(image_shape), l1
+        self.mirror = mirror
         self.generator = _unet(image_shape, hidden, dropout)
         self.critic = patch_critic(2 * image_shape[-1], patch)
+        self.seed = keras.random.SeedGenerator()
         self.built = True
 
     def turns(self):
@@ -56,14 +58,14 @@ class Pix2Pix(Model):
 
     def critic_loss(self, sources, targets):
         """Return half of -log σ(D(x, y)) - log(1 - σ(D(x, G(x)))), its mean."""
-        x, y = signed(sources), signed(targets)
+        x, y = self._pair(sources, targets)
         real = self.critic(ops.concatenate([x, y], -1))
         fake = self.critic(ops.concatenate([x, self.generator(x, training=True)], -1))
         return 0.5 * ops.mean(ops.softplus(-real) + ops.softplus(fake))
 
     def generator_loss(self, sources, targets):
         """Return -log σ(D(x, G(x))) + λ |y - G(x)|, its mean, equation 4."""
-        x, y = signed(sources), signed(targets)
+        x, y = self._pair(sources, targets)
         fake = self.generator(x, training=True)
         judged = self.critic(ops.concatenate([x, fake], -1))
         return ops.mean(ops.softplus(-judged)) + self.l1 * ops.mean(ops.abs(y - fake))
@@ -90,12 +92,12 @@ def _unet(image_shape, hidden, dropout):
     for depth, units in enumerate(hidden):
         x = layers.Conv2D(units, 4, 2, padding="same")(x)
         if 0 < depth < len(hidden) - 1:
-            x = instance_norm(x)
+            x = layers.BatchNormalization(momentum=0.9)(x)
         skips.append(x)
         x = layers.LeakyReLU(0.2)(x)
     for depth, skip in enumerate(reversed(skips[:-1])):
         x = layers.Conv2DTranspose(skip.shape[-1], 4, 2, padding="same")(x)
-        x = instance_norm(x)
+        x = layers.BatchNormalization(momentum=0.9)(x)
         if depth < 2:
             x = layers.Dropout(dropout)(x)
         x = layers.ReLU()(layers.Concatenate()([x, skip]))
