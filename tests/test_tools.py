@@ -14,6 +14,7 @@ import pytest
 import zoo
 from zoo._png import encode_png, grid
 from zoo._saving import write_card
+from zoo.trainers.data import read_image
 
 pytestmark = pytest.mark.once
 
@@ -118,6 +119,29 @@ def test_train_fine_tune_verify_and_generate(workshop):
     assert "no condition 'truncation'; it takes labels" in said
 
 
+def test_translate_writes_a_picture_for_each(workshop):
+    keras.utils.set_random_seed(0)
+    model = zoo.CycleGAN([8, 8, 3], [4], 1, [4], pool=1)
+    model.save_preset(workshop / "styles")
+    said = run("translate", "styles", "pictures", cwd=workshop, code=1)
+    assert "has another source" in said  # Both subfolders have a 0.png.
+    said = run("translate", "styles", "pictures/dark", cwd=workshop)
+    assert "Wrote 24 translations by styles into styles-translated in" in said
+    assert len(list((workshop / "styles-translated").iterdir())) == 24
+    one = ["translate", "styles", "pictures/light/3.png", "--back", "--out", "painted"]
+    assert "Wrote 1 translation by styles" in run(*one, cwd=workshop)
+    source = read_image(workshop / "pictures/light/3.png", model.image_shape)
+    expected = model.translate(source[None], back=True)[0]
+    with PIL.open(workshop / "painted/3.png") as picture:
+        np.testing.assert_allclose(np.asarray(picture) / 255, expected, atol=0.01)
+    assert "painted/3.png, which exists" in run(*one, cwd=workshop, code=1)
+    said = run("translate", "styles", "nowhere", cwd=workshop, code=1)
+    assert "takes pictures, or folders of them" in said
+    said = run("translate", "vae-mnist", "pictures/light", cwd=workshop, code=1)
+    assert "VAE has no verb 'translate'" in said
+    assert not (workshop / "vae-mnist-translated").exists()
+
+
 def test_list_and_info_import_no_keras(tmp_path):
     code = (
         "import sys\n"
@@ -151,6 +175,7 @@ def test_list_and_info_import_no_keras(tmp_path):
         (["generate"], "takes one preset"),
         (["generate", "vae-mnist", "--out", "x.jpg"], "--out is a .png"),
         (["info"], "takes one preset"),
+        (["translate", "vae-mnist"], "takes a preset and pictures"),
         (["verify"], "takes presets, or --all"),
         (["train", "--preset", "vae-mnist"], "--preset NAME and --out DIR"),
         (["draw"], "zoo has no verb 'draw'; it has list"),

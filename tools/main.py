@@ -3,6 +3,7 @@
 zoo list                                presets, as a table
 zoo info vae-mnist                      what a preset is and can do
 zoo generate vae-mnist                  samples, as a picture
+zoo translate pix2pix-emoji DRAWINGS    pictures into pictures
 zoo train --preset vae-mnist --out runs/mine
 zoo evaluate vae-mnist                  measure a preset on the test set
 zoo verify vae-mnist                    recompute every number on its card
@@ -18,6 +19,7 @@ VERBS = {
     "list": "zoo.tools.list",
     "info": "zoo.tools.info",
     "generate": "zoo.tools.generate",
+    "translate": "zoo.tools.translate",
     "train": "zoo.trainers.train",
     "evaluate": "zoo.tools.evaluate",
     "verify": "zoo.tools.verify",

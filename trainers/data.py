@@ -66,7 +66,7 @@ class Data:
         while True:
             if index not in self.damaged:
                 try:
-                    return _read(self.images[index], self.image_shape), index
+                    return read_image(self.images[index], self.image_shape), index
                 except Exception as error:  # Pillow's own are of many types.
                     self.damaged[index] = error
                     tell_damage(self.images[index], error, self.damaged, len(self))
@@ -207,7 +207,7 @@ def tell_damage(name, reason, damaged, num):
 
 
 def _from_folder(folder, split, image_shape, labels):
-    _require("PIL", "pillow")
+    require("PIL", "pillow")
     folder = folder / split if (folder / split).is_dir() else folder
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
     if not files:
@@ -224,7 +224,7 @@ def _from_folder(folder, split, image_shape, labels):
     return Data(files, np.array(numbers, "int32"), image_shape, str(folder))
 
 
-def _read(file, image_shape):
+def read_image(file, image_shape):
     """Return an image file as uint8 in the shape asked for, alpha on white."""
     from PIL import Image, ImageOps
 
@@ -262,7 +262,7 @@ def prepared(name, manual_dir=None):
         DataError: It is not prepared, its files are in no folder that is looked in,
             and no network answers.
     """
-    _require("tensorflow_datasets", "tensorflow-datasets")
+    require("tensorflow_datasets", "tensorflow-datasets")
     import tensorflow_datasets as tfds
 
     try:
@@ -310,7 +310,8 @@ def _answers(url):
     return True
 
 
-def _require(module, package):
+def require(module, package):
+    """Refuse to go on without a package of the extra [data]."""
     if importlib.util.find_spec(module) is None:
         raise ImportError(
             f'Reading this data needs {package}: pip install "generative-zoo[data]".'

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from zoo.trainers.data import Data, DataError, _read, _require
+from zoo.trainers.data import Data, DataError, read_image, require
 
 ADDRESSES = ("noto_emoji", "noto_emoji:drawings", "noto_emoji:styles")
 SPLITS = ("train", "test")
@@ -243,14 +243,14 @@ def _members(path):
 
 
 def _pictures(path, names, image_shape):
-    _require("PIL", "pillow")
+    require("PIL", "pillow")
     images = np.empty((len(names), *image_shape), "uint8")
     members = _members(path)
     with zipfile.ZipFile(path) as archive:
         for row, name in enumerate(names):
             try:
                 image = io.BytesIO(archive.read(members[name]))
-                images[row] = _read(image, image_shape)
+                images[row] = read_image(image, image_shape)
             except Exception as error:  # The zip's and Pillow's own are of many types.
                 raise DataError(f"{name} in {path} cannot be read: {error}") from error
     return images

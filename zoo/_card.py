@@ -1,6 +1,7 @@
 """A preset's card, README.md, generated from its config.json and nothing else."""
 
 import json
+import re
 
 
 def card_text(name, card):
@@ -59,10 +60,14 @@ def _numbers(metrics):
 def _few(name, card):
     if "quick" not in card:
         return ""
-    values = card["quick"]["values"].items()
-    said = ", ".join(f"{key} {value:g}" for key, value in values if value is not None)
+    rows, values = card["quick"]["limit"], card["quick"]["values"].items()
+    said = ", ".join(
+        f"{re.sub('@.*', f'@{rows}', key)} {value:g}"
+        for key, value in values
+        if value is not None
+    )
     return (
-        f" `zoo verify {name} --quick` does so on the first {card['quick']['limit']} "
+        f" `zoo verify {name} --quick` does so on the first {rows} "
         f"rows of the test set: {said or 'not measured'}."
     )
 

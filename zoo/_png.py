@@ -45,7 +45,7 @@ def grid(images, columns=None, gap=2):
     canvas = np.full(
         (rows * height + gap, columns * width + gap, channels), 255, "uint8"
     )
-    for i, image in enumerate(np.clip(images * 255, 0, 255).round().astype("uint8")):
+    for i, image in enumerate(_bytes(images)):
         top, left = i // columns * height + gap, i % columns * width + gap
         canvas[top : top + height - gap, left : left + width - gap] = image
     return canvas
@@ -53,6 +53,18 @@ def grid(images, columns=None, gap=2):
 
 def save_grid(path, images, columns=None):
     """Write a grid of images as a PNG file; each pixel is doubled, to be seen."""
-    picture = grid(images, columns).repeat(2, axis=0).repeat(2, axis=1)
+    _write(path, grid(images, columns).repeat(2, axis=0).repeat(2, axis=1))
+
+
+def save_image(path, image):
+    """Write one image, (height, width, channels) in [0, 1], as a PNG file."""
+    _write(path, _bytes(image))
+
+
+def _bytes(images):
+    return np.clip(np.asarray(images) * 255, 0, 255).round().astype("uint8")
+
+
+def _write(path, picture):
     with whole(path) as scratch:
         scratch.write_bytes(encode_png(picture))
