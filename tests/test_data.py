@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from zoo.trainers.data import Batches, Data, DataError, open_data
+from zoo.trainers.data import Batches, Data, DataError, open_data, prepared
 
 pytestmark = pytest.mark.once
 
@@ -119,6 +119,23 @@ def test_mnist_through_tfds(mnist):
     assert images.dtype == np.uint8
     assert set(labels) <= set(range(10))
     assert 20 < images.mean() < 50
+
+
+def test_two_processes_may_prepare_a_set_at_once(mnist, monkeypatch):
+    from tensorflow_datasets.core import DatasetBuilder
+
+    def beaten(*_, **__):
+        raise FileExistsError("mnist/3.0.1")
+
+    monkeypatch.setattr(DatasetBuilder, "download_and_prepare", beaten)
+    for answers in ([False, True], [False, False]):
+        there = iter(answers)
+        monkeypatch.setattr(DatasetBuilder, "is_prepared", lambda _, t=there: next(t))
+        if answers[1]:
+            assert prepared("mnist", mnist.folder).name == "mnist"
+        else:
+            with pytest.raises(FileExistsError):
+                prepared("mnist", mnist.folder)
 
 
 def test_stacked_mnist_shows_three_digits_as_one_number(mnist, monkeypatch):

@@ -283,7 +283,11 @@ def prepared(name, manual_dir=None):
             raise DataError(_what_to_put_where(name, builder, default))
         folder = default
     config = tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
-    builder.download_and_prepare(download_config=config)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except FileExistsError:
+        if not builder.is_prepared():  # By another process, a moment ago.
+            raise
     return builder
 
 
