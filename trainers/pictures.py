@@ -33,15 +33,18 @@ def save_samples(model, path, test=None, train=None):
 
 
 def save_closest(model, path, test, train, num=1_000, pairs=16):
-    """Write the samples that lie closest to a training image, each beside it.
+    """Write the samples most like copies of a training image, each left of its image.
 
-    Distances are Euclidean over pixels; the closest pair comes first.
+    Those whose distance to the nearest training image is the smallest share of the
+    distance from there to the next training image; Euclidean over pixels. Distance
+    alone would show the plainest images, which are all alike.
     """
     samples = model.generate(num, seed=0)
     found = train[np.arange(len(train))]
     images = (found[0] if isinstance(found, tuple) else found) / np.float32(255)
     index, distance = metrics.nearest(samples, images)
-    best = np.argsort(distance)[:pairs]
+    room = metrics.nearest(images[index], images, skip=1)[1]
+    best = np.argsort(distance / np.maximum(room, 1e-9))[:pairs]
     both = np.stack([samples[best], images[index[best]]], axis=1)
     save_grid(path, both.reshape(-1, *model.image_shape), columns=8)
 
