@@ -8,6 +8,7 @@ which returns images, or images and labels. `Batches` feeds it to `fit`, shuffle
 (seed, epoch) alone, so that a training can be taken up again where it stopped.
 """
 
+import functools
 import importlib.util
 import os
 import socket
@@ -239,8 +240,14 @@ def read_image(file, image_shape):
 
 
 def _from_tfds(name, split, labels, manual_dir):
-    builder = prepared(name, manual_dir)
-    source = builder.as_data_source(split=split)
+    images, numbers = _arrays(name, split, manual_dir)
+    return Data(images, numbers if labels else None, name=f"tfds:{name} {split}")
+
+
+@functools.lru_cache(maxsize=4)
+def _arrays(name, split, manual_dir):
+    """Return the images and labels of a split, to read only, since they are kept."""
+    source = prepared(name, manual_dir).as_data_source(split=split)
     rows, damaged = [], []
     for index in range(len(source)):
         try:
@@ -250,9 +257,11 @@ def _from_tfds(name, split, labels, manual_dir):
             tell_damage(f"{name} {split} [{index}]", error, damaged, len(source))
         else:
             rows.append((example["image"], example.get("label", 0)))
-    images = np.stack([image for image, _ in rows])
-    numbers = np.array([label for _, label in rows], "int32") if labels else None
-    return Data(images, numbers, name=f"tfds:{name} {split}")
+    images, numbers = map(np.array, zip(*rows))
+    arrays = images, numbers.astype("int32")
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
 
 
 def prepared(name, manual_dir=None):
