@@ -40,6 +40,7 @@ SMALL = {
         "classes": 3,
         "shift": 1,
     },
+    "MADE": {"image_shape": [8, 8, 1], "hidden": 16, "dropout": 0.1},
     "DCGAN": {"latent": 4, "hidden": [8], "image_shape": [8, 8, 1], "r1_every": 2},
     "DCGAN-classes": {
         "latent": 4,
@@ -64,7 +65,7 @@ SMALL = {
     },
 }
 READERS = {"Classifier": "classify", "DCGAN": "judge", "WGANGP": "judge"}
-READERS |= {"Pix2Pix": "translate", "CycleGAN": "translate"}
+READERS |= {"MADE": "score", "Pix2Pix": "translate", "CycleGAN": "translate"}
 
 
 def build(name, seed=0):

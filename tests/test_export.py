@@ -64,9 +64,10 @@ def test_every_signature_gives_what_keras_gives(name, format, tmp_path):
     assert os.listdir(tmp_path) == [path.name]
     run = runner(path)
     images = np.random.default_rng(0).random((2, *model.image_shape), dtype="float32")
-    labels = model.conditions(2)
+    labels, binary = model.conditions(2), images.round()
     verbs = {
         "classify": lambda: ({"images": images}, model.classify(images)),
+        "score": lambda: ({"images": binary}, model.score(binary)),
         "translate": lambda: ({"images": images}, model.translate(images)),
         "translate_back": lambda: (
             {"images": images},

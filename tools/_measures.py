@@ -16,8 +16,13 @@ from zoo.trainers.data import open_data
 
 
 def likelihood(model, data, samples=5000, seed=0, progress=None):
-    """Return the negative log-likelihood and ELBO in nats, lower is better."""
+    """Return the negative log-likelihood and ELBO in nats, lower is better.
+
+    Of a model whose likelihood is exact, that alone; it takes no samples.
+    """
     images, *labels = _whole(data)
+    if "elbo" not in model.verbs():
+        return {"nll": -model.score(images, seed=seed).mean()}
     options = {"labels": labels[0]} if labels else {}
     score, elbo = model.bounds(
         images, samples=samples, seed=seed, progress=progress, **options
@@ -101,6 +106,8 @@ def measure(model, data, wanted, progress=None, train=None):
             takes = inspect.signature(function).parameters
             options = {**options, **{k: v for k, v in more.items() if k in takes}}
             done[key] = function(model, data, **options)
+        if name not in done[key]:
+            raise ValueError(f"A {type(model).__name__} has no {name}.")
         results[name] = float(done[key][name])
     return results
 

@@ -13,6 +13,7 @@ MODELS = {
     "Autoencoder": "zoo.autoencoders.autoencoder",
     "VAE": "zoo.autoencoders.vae",
     "Classifier": "zoo.feedforward.classifier",
+    "MADE": "zoo.feedforward.made",
     "CycleGAN": "zoo.adversarial.cyclegan",
     "Pix2Pix": "zoo.adversarial.pix2pix",
     "DCGAN": "zoo.adversarial.dcgan",

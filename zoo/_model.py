@@ -413,3 +413,8 @@ def unit(images):
     """Return a tensor of images as float32 in [0, 1]; whole numbers are 0 to 255."""
     scale = 255.0 if "int" in keras.backend.standardize_dtype(images.dtype) else 1.0
     return keras.ops.cast(images, "float32") / scale
+
+
+def binarize(images, generator):
+    """Return grey pixels in [0, 1] drawn black or white by a NumPy generator."""
+    return (generator.random(images.shape, dtype="float32") < images).astype("float32")

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo._model import Model, philox, unit
+from zoo._model import Model, binarize, philox, unit
 from zoo.autoencoders._codes import Codes
 from zoo.autoencoders._networks import decoder, encoder
 
@@ -211,8 +211,3 @@ class VAE(Codes, Model):
             if progress:
                 progress(min(1.0, (start + 64) / len(images)))
         return np.concatenate(scores), np.concatenate(elbos)
-
-
-def binarize(images, generator):
-    """Return grey pixels in [0, 1] drawn black or white by a NumPy generator."""
-    return (generator.random(images.shape, dtype="float32") < images).astype("float32")
