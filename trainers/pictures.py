@@ -6,6 +6,7 @@ import numpy as np
 from zoo import metrics
 from zoo._optimizers import averaged
 from zoo._png import save_grid
+from zoo.metrics._pairs import squared_distances
 
 
 def can_sample(model):
@@ -37,15 +38,24 @@ def save_closest(model, path, test, train, num=1_000, pairs=16):
 
     Those whose distance to the nearest training image is the smallest share of the
     distance from there to the next training image; Euclidean over pixels. Distance
-    alone would show the plainest images, which are all alike.
+    alone would show the plainest images, which are all alike; and none is shown twice:
+    shown training images differ by as much as half of all pairs do, while there are
+    such.
     """
     samples = model.generate(num, seed=0)
     found = train[np.arange(len(train))]
     images = (found[0] if isinstance(found, tuple) else found) / np.float32(255)
     index, distance = metrics.nearest(samples, images)
     room = metrics.nearest(images[index], images, skip=1)[1]
-    best = np.argsort(distance / np.maximum(room, 1e-9))[:pairs]
-    both = np.stack([samples[best], images[index[best]]], axis=1)
+    order = np.argsort(distance / np.maximum(room, 1e-9))
+    beside = images[index].reshape(len(index), -1)
+    apart = np.sqrt(next(squared_distances(beside[order[:1000]], beside))[1])
+    least, shown = np.median(apart), []
+    for rank, row in enumerate(order[:1000]):
+        if (apart[rank, shown] >= least).all():
+            shown.append(row)
+    shown = [*shown, *(row for row in order if row not in shown)][:pairs]
+    both = np.stack([samples[shown], images[index[shown]]], axis=1)
     save_grid(path, both.reshape(-1, *model.image_shape), columns=8)
 
 
