@@ -3,7 +3,7 @@
 zoo generate vae-mnist
 zoo generate cvae-mnist --labels 3,1,4 --seed 7 --out pi.png
 zoo generate runs/mine --num 100 --out mine.png
-zoo generate runs/gan --truncation 0.7      of a GAN: fewer odd ones, less variety
+zoo generate runs/gan --truncation 2        of a GAN: fewer odd ones, less variety
 """
 
 import time
