@@ -151,6 +151,20 @@ def test_the_losses_of_pix2pix_add_up():
     np.testing.assert_allclose(critic, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("cls", [zoo.Pix2Pix, zoo.CycleGAN])
+def test_half_of_the_pairs_are_mirrored_both_sides_alike(cls):
+    images = patterns(64)
+    for mirror in (True, False):
+        model = cls(SHAPE, hidden=(4,), patch=(4,), mirror=mirror)
+        pair = compiled(lambda x, m=model: m._pair(x, 1.0 - x), model)
+        first, second = map(value, pair(ops.convert_to_tensor(images)))
+        np.testing.assert_allclose(first, -second, atol=1e-6)
+        kept = np.isclose(first, 2 * images - 1, atol=1e-6).all((1, 2, 3))
+        turned = np.isclose(first, 2 * images[:, :, ::-1] - 1, atol=1e-6)
+        assert (kept ^ turned.all((1, 2, 3))).all()
+        assert (16 < kept.sum() < 48) if mirror else kept.all()
+
+
 def test_dropout_is_for_training_alone():
     keras.utils.set_random_seed(0)
     model, images = zoo.Pix2Pix(SHAPE, hidden=(4, 4), patch=(4,)), patterns(4)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+import zoo
 from zoo import _backend, _start
 from zoo._backend import input_gradient, minimize
 from zoo._model import Model
@@ -187,6 +188,18 @@ def test_equal_losses_and_samples_on_every_backend(tmp_path):
     for other in others:
         np.testing.assert_allclose(other["losses"], first["losses"], rtol=1e-4)
         np.testing.assert_allclose(other["samples"], first["samples"], atol=1e-5)
+
+
+@pytest.mark.skipif(_backend.NAME != "tensorflow", reason="others have one way")
+def test_samples_are_compiled_by_xla_if_training_is(monkeypatch):
+    model, asked = zoo.DCGAN((8, 8, 1), 4, (4,)), []
+    monkeypatch.setattr(_backend.tf, "function", lambda fn, **k: asked.append(k) or fn)
+    monkeypatch.setattr(_backend.tf.config, "list_physical_devices", lambda *_: [])
+    for jit in (None, False, True):
+        if jit is not None:
+            model.compile(jit_compile=jit)
+        _backend.compiled(model.sample, model)
+    assert [options["jit_compile"] for options in asked] == [False, False, True]
 
 
 def test_the_choice_of_a_backend(tmp_path):

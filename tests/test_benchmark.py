@@ -119,10 +119,8 @@ def test_plain_pytorch_has_our_networks():
             variable.assign(value)
             if value.shape == (64, 256):
                 value = value.T
-            elif value.shape == (
-                256,
-                6272,
-            ):  # To places, then channels; there reversed.
+            elif value.shape == (256, 6272):
+                # To places, then channels; there reversed.
                 value = value.reshape(256, 7, 7, 128).transpose(3, 1, 2, 0)
             elif value.ndim > 1:
                 value = value.reshape(4, 4, -1, value.shape[-1])

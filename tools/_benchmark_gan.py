@@ -28,6 +28,7 @@ from zoo.tools._benchmark_vae import pictures, timed
 TITLE = "DCGAN 28×28, channels 128 and 64, batch 64, beside plain PyTorch"
 PEER = "torch"
 PLAIN = EAGER, COMPILED = "torch eager", "torch compiled"
+XLA = "tensorflow XLA"  # Keras leaves it off on a CPU, unless asked for.
 LATENT, WIDE, NARROW, SIDE, BATCH, LARGE = 64, 128, 64, 7, 64, 2_048
 RATE, BETAS, REPEATS, NUM = 2e-4, (0.5, 0.999), 50, 64
 EXAMPLES = 6_400  # Of one epoch, unless --examples says otherwise.
@@ -54,7 +55,10 @@ def measure(setting, peak=None):
     chip, rows = gpu(), []
     place = "gpu" if chip else "cpu"
     asked = {"train": EPOCHS[place], "generate": REPEATS}
-    answers, faults = contest(setting, place, (*PLAIN, *setting.backends), asked)
+    names = (*PLAIN, *setting.backends)
+    if place == "cpu" and "tensorflow" in names:
+        names += (XLA,)
+    answers, faults = contest(setting, place, names, asked)
     for command, (what, unit, least) in LEAST.items():
         rows += lines(what, unit, answers[command], faults, least)
     return rows + (on_gpu(setting, chip, peak) if chip else on_cpu(setting))
@@ -129,6 +133,8 @@ def contest(setting, place, names, asked, batch=BATCH, dtype="float32"):
 def start(name, **arguments):
     """Return the worker of a backend or of PyTorch."""
     role, backend = (name, "torch") if name in PLAIN else ("zoo", name)
+    if name == XLA:
+        backend, arguments["jit"] = "tensorflow", True
     return Worker("zoo.tools._benchmark_gan", role, backend, **arguments)
 
 
@@ -163,7 +169,7 @@ def gpu():
 # What follows runs in the workers
 
 
-def ours(steps, batch=BATCH, dtype="float32"):
+def ours(steps, batch=BATCH, dtype="float32", jit="auto"):
     """Return the commands of the zoo, on the backend of the environment."""
     import keras
 
@@ -173,7 +179,8 @@ def ours(steps, batch=BATCH, dtype="float32"):
         keras.config.set_dtype_policy(f"mixed_{dtype}")
     images, model = pictures(steps * batch), zoo.DCGAN(r1=0)
     names = [name for name, *_ in model.turns()]
-    model.compile({name: keras.optimizers.Adam(RATE, *BETAS) for name in names})
+    optimizers = {name: keras.optimizers.Adam(RATE, *BETAS) for name in names}
+    model.compile(optimizers, jit_compile=jit)
     fit = partial(model.fit, images, batch_size=batch, verbose=0)
     return {
         "place": lambda: _platform().replace("cuda", "gpu"),

@@ -2,7 +2,9 @@
 
 zoo translate pix2pix-emoji drawing.png                pix2pix-emoji-translated/
 zoo translate pix2pix-emoji drawings --out painted     every picture of a folder
-zoo translate cyclegan-emoji picture.png --back        from second style to first
+zoo translate runs/cyclegan picture.png --back         from second style to first
+
+Pictures are brought to the model's size, and their middle is kept, as in training.
 """
 
 import time
@@ -17,7 +19,6 @@ from zoo.trainers.data import SUFFIXES, read_image, require
 
 _OUT = flags.DEFINE_string("out", None, "Folder to write to; NAME-translated if unset.")
 _BACK = flags.DEFINE_bool("back", False, "From the second style to the first.")
-ROWS = 256  # Pictures held at a time.
 
 
 def main(argv):
@@ -34,15 +35,14 @@ def main(argv):
     if _BACK.value and not hasattr(model, "back"):
         raise app.UsageError(f"{argv[1]} goes one way only; CycleGAN has --back.")
     way = {"back": True} if _BACK.value else {}
+    translate = model.translate  # Says which verbs there are if this is none.
+    images = [read_image(file, model.image_shape) for file in targets.values()]
+    made = translate(np.stack(images), **way)
     from zoo._png import save_image
 
-    translate = model.translate  # Says which verbs there are if this is none.
     out.mkdir(parents=True, exist_ok=True)
-    for first in range(0, len(targets), ROWS):
-        part = dict(list(targets.items())[first : first + ROWS])
-        images = np.stack([read_image(f, model.image_shape) for f in part.values()])
-        for path, image in zip(part, translate(images, **way)):
-            save_image(path, image)
+    for path, image in zip(targets, made):
+        save_image(path, image)
     seconds = time.perf_counter() - start
     print(
         f"Wrote {len(targets)} translation{'s' if len(targets) > 1 else ''} by "
@@ -58,7 +58,7 @@ def _targets(sources, out):
         files += inside if source.is_dir() else [source]
         if not source.exists() or (source.is_dir() and not inside):
             raise app.UsageError(
-                f"zoo translate takes pictures, or folders of them, that end in "
+                "zoo translate takes pictures, or folders of them, that end in "
                 f"{', '.join(SUFFIXES)}; {source} is none."
             )
     targets = {}

@@ -38,23 +38,27 @@ def save_closest(model, path, test, train, num=1_000, pairs=16):
 
     Those whose distance to the nearest training image is the smallest share of the
     distance from there to the next training image; Euclidean over pixels. Distance
-    alone would show the plainest images, which are all alike; and none is shown twice:
-    shown training images differ by as much as half of all pairs do, while there are
-    such.
+    alone would show the plainest images, which are all alike. For variety, training
+    images shown differ by as much as half of all pairs do, as long as there are such.
     """
     samples = model.generate(num, seed=0)
     found = train[np.arange(len(train))]
     images = (found[0] if isinstance(found, tuple) else found) / np.float32(255)
     index, distance = metrics.nearest(samples, images)
-    room = metrics.nearest(images[index], images, skip=1)[1]
-    order = np.argsort(distance / np.maximum(room, 1e-9))
-    beside = images[index].reshape(len(index), -1)
-    apart = np.sqrt(next(squared_distances(beside[order[:1000]], beside))[1])
-    least, shown = np.median(apart), []
-    for rank, row in enumerate(order[:1000]):
-        if (apart[rank, shown] >= least).all():
-            shown.append(row)
-    shown = [*shown, *(row for row in order if row not in shown)][:pairs]
+    rows = images.reshape(len(images), -1).astype("float64")
+    room = [
+        np.sqrt(np.partition(squared, 1, axis=1)[:, 1])  # The nearest is itself.
+        for _, squared in squared_distances(rows[index], rows)
+    ]
+    order = np.argsort(distance / np.maximum(np.concatenate(room), 1e-9))
+    best = rows[index[order]]
+    apart = np.concatenate([np.sqrt(x) for _, x in squared_distances(best, best)])
+    shown, least = [], np.median(apart)
+    for rank, others in enumerate(apart):
+        if (others[shown] >= least).all():
+            shown.append(rank)
+    shown += [rank for rank in range(len(order)) if rank not in shown]
+    shown = order[shown[:pairs]]
     both = np.stack([samples[shown], images[index[shown]]], axis=1)
     save_grid(path, both.reshape(-1, *model.image_shape), columns=8)
 

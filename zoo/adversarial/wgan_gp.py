@@ -68,8 +68,11 @@ class WGANGP(Images, Model):
         between = mix * real + (1.0 - mix) * fake
         slope = input_gradient(lambda x: self._criticise(x, labels), between)
         length = ops.sqrt(ops.sum(slope**2, axis=(1, 2, 3)) + 1e-12)
-        distance = self._criticise(real, labels) - self._criticise(fake, labels)
-        return ops.mean(self.penalty * (length - 1.0) ** 2 - distance)
+        # Both at once: one pass over twice the images is faster than two passes.
+        both = None if labels is None else ops.concatenate([labels, labels])
+        scores = self._criticise(ops.concatenate([real, fake]), both)
+        on_real, on_fake = ops.split(scores, 2)
+        return ops.mean(self.penalty * (length - 1.0) ** 2 + on_fake - on_real)
 
     def generator_loss(self, *batch):
         """Return -E[D(G(z))] over one part of a batch."""

@@ -91,13 +91,12 @@ class MADE(Model):
         Equation 6, pixel after pixel, with the hidden layer and the direct connections
         kept up to date: the work of a step does not grow.
         """
-        kernels = (self.into, self.out, self.direct)
+        parts = self.into, self.out, self.direct
         into, out, direct = (
             ops.cast(layer.kernel, "float32") * ops.cast(mask, "float32")
-            for layer, mask in zip(kernels, self.masks())
+            for layer, mask in zip(parts, self.masks())
         )
         out = ops.transpose(out)
-        num = ops.shape(noise)[0]
 
         def step(d, state):
             hidden, logits, images = state
@@ -110,9 +109,11 @@ class MADE(Model):
             logits = logits + white * ops.take(direct, d, 0)
             return hidden, logits, images + white * here
 
-        bias = (ops.cast(layer.bias, "float32") for layer in (self.into, self.out))
-        hidden, logits = (ops.tile(b[None], (num, 1)) for b in bias)
-        state = hidden, logits, ops.zeros_like(noise)
+        empty = ops.zeros_like(noise)
+        hidden, logits = (
+            ops.cast(layer.bias, "float32") + empty[:, :1] for layer in parts[:2]
+        )
+        state = hidden, logits, empty
         images = ops.fori_loop(0, self.pixels, step, state)[2]
         return ops.reshape(images, (-1, *self.image_shape))
 
@@ -152,12 +153,14 @@ class Masked(layers.Layer):
         self.kernel = self.add_weight(
             shape=(inputs, units), initializer="glorot_uniform", name="kernel"
         )
-        self.bias = use_bias and self.add_weight(
-            shape=(units,), initializer="zeros", name="bias"
-        )
+        self.bias = None
+        if use_bias:
+            self.bias = self.add_weight(
+                shape=(units,), initializer="zeros", name="bias"
+            )
         self.built = True
 
     def call(self, x, mask):
         kernel = self.kernel * ops.cast(mask, self.compute_dtype)
         y = ops.matmul(ops.cast(x, self.compute_dtype), kernel)
-        return y + self.bias if self.bias is not False else y
+        return y if self.bias is None else y + self.bias

@@ -41,7 +41,7 @@ def memorization(fake, train, held_out):
     }
 
 
-def nearest(rows, train, skip=0):
+def nearest(rows, train):
     """Return the nearest training row of each row: indices (N,) and distances (N,).
 
     Distances are Euclidean, float64, and exactly 0 for copies.
@@ -49,24 +49,19 @@ def nearest(rows, train, skip=0):
     Args:
         rows: Features or images, (N, d) or (N, ...).
         train: The same of the training data, (M, ...).
-        skip: How many nearer ones to pass over: 1 for the nearest other row when the
-            rows are training rows themselves.
 
     Raises:
-        ValueError: No rows, NaN or infinity, rows of different sizes, or none left.
+        ValueError: No rows, NaN or infinity, or rows of different sizes.
     """
-    rows, train = features(1, rows=rows, train=train)
-    if not 0 <= skip < len(train):
-        raise ValueError(f"skip is 0 to {len(train) - 1}, not {skip}.")
-    return _nearest(rows, train, skip)
+    return _nearest(*features(1, rows=rows, train=train))
 
 
-def _nearest(rows, train, skip=0):
+def _nearest(rows, train):
     centre = train.mean(axis=0)
     indices, distances = np.empty(len(rows), "int64"), np.empty(len(rows))
     away = train - centre
     for part, squared in squared_distances(rows - centre, away):
-        indices[part] = np.argpartition(squared, skip, axis=1)[:, skip]
+        indices[part] = squared.argmin(axis=1)
         # From the rows themselves: products leave rounding where copies have 0.
         distances[part] = np.linalg.norm(rows[part] - train[indices[part]], axis=1)
     return indices, distances
