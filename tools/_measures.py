@@ -12,14 +12,17 @@ import zoo
 from zoo import metrics
 from zoo.tools import _distances
 from zoo.tools._translation import cycle, translation
-from zoo.trainers.data import open_data
+from zoo.trainers.data import open_for
 
 
 def likelihood(model, data, samples=5000, seed=0, progress=None):
     """Return the negative log-likelihood and ELBO in nats, lower is better.
 
-    Of a model whose likelihood is exact, that alone; it takes no samples.
+    Of a model whose likelihood is exact, that alone; it takes no samples. Of text it is
+    a character's, of the whole text read once from its start.
     """
+    if model.medium == "text":
+        return {"nll": -model.score(data.text)[0]}
     images, *labels = _whole(data)
     if "elbo" not in model.verbs():
         return {"nll": -model.score(images, seed=seed).mean()}
@@ -127,13 +130,19 @@ def _between(name, model, data, train, done, few=False, seed=0):
     return float(_distances.BETWEEN[what](done[key], which))
 
 
-def held_out(card, model, address=None, manual_dir=None, split="test"):
-    """Return a split of the data a preset was trained on, or of another."""
-    address = address or card.get("recipe", {}).get("data")
+def held_out(card, model, address=None, manual_dir=None, split=None):
+    """Return a split of the data a preset was trained on, or of another.
+
+    Without `split` that is the recipe's `held_out`, or "test".
+    """
+    recipe = card.get("recipe", {})
+    address, split = (
+        address or recipe.get("data"),
+        split or recipe.get("held_out", "test"),
+    )
     if not address:
         raise ValueError("The preset names no data of its own; say --data.")
-    labels = bool(model.classes)
-    return open_data(address, split, model.image_shape, labels, manual_dir)
+    return open_for(model, address, split or "test", manual_dir)
 
 
 def _whole(data):

@@ -62,6 +62,9 @@ class Data:
             indices = [index for _, index in read]
         return images if self.labels is None else (images, self.labels[indices])
 
+    def begin(self, generator):
+        """Change, for a new epoch, what rows hold; images stay as they are."""
+
     def _read(self, index):
         """Return the image of a row, or of the next sound one, and its row."""
         while True:
@@ -116,7 +119,9 @@ class Batches(keras.utils.PyDataset):
         """Put the rows in the order of an epoch, and leave out the first batches."""
         self.order = np.arange(len(self.data))
         if self.seed is not None:
-            np.random.default_rng((self.seed, epoch)).shuffle(self.order)
+            generator = np.random.default_rng((self.seed, epoch))
+            generator.shuffle(self.order)
+            self.data.begin(generator)
         self.order = self.order[skip * self.batch_size : self.rows]
 
     def follow(self, skip=0):
@@ -140,6 +145,22 @@ class Batches(keras.utils.PyDataset):
         share = len(rows) // self.processes
         batch = self.data[rows[self.process * share : (self.process + 1) * share]]
         return batch if isinstance(batch, tuple) else (batch,)
+
+
+def open_for(model, address, split, manual_dir=None, length=None):
+    """Return the `Data` at an address as a model takes it, images or text.
+
+    Args:
+        model: A model of the zoo.
+        address, split, manual_dir: As for `open_data` or, of text, `open_text`.
+        length: Of the windows that sequences are cut into.
+    """
+    if model.medium == "text":
+        from zoo.trainers.texts import open_text  # Which needs this module.
+
+        return open_text(address, split, model, length, manual_dir)
+    labels = bool(model.classes)
+    return open_data(address, split, model.image_shape, labels, manual_dir)
 
 
 def open_data(address, split, image_shape, labels=False, manual_dir=None):

@@ -1,4 +1,6 @@
-"""The pictures of a preset: grids of samples, and what its latent variables do."""
+"""What shows a preset: grids of samples, texts, and what its latent variables do."""
+
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,11 +10,12 @@ from zoo._optimizers import averaged
 from zoo._png import save_grid
 from zoo.metrics._pairs import squared_distances
 
+SAMPLES = {"images": "samples.png", "text": "samples.txt"}  # File by medium.
+
 
 def can_sample(model):
-    """Say whether a model makes images."""
-    makes = "generate" in model.verbs() or model.pairs
-    return makes and bool(model.image_shape)
+    """Say whether a model makes anything that can be shown without being asked."""
+    return "generate" in model.verbs() or model.pairs
 
 
 def save_samples(model, path, test=None, train=None):
@@ -31,6 +34,14 @@ def save_samples(model, path, test=None, train=None):
         shown.append(model.translate(second, back=True))
     images = np.stack(shown, axis=1).reshape(-1, *model.image_shape)
     return save_grid(path, images, columns=4 * len(shown))
+
+
+def save_text(model, path, test=None, train=None, num=4, length=500):
+    """Write a few texts of a preset, seed 0, from the start of a line where it can."""
+    prompt = "\n" if "\n" in model.vocabulary else ""
+    texts = model.generate(num, seed=0, length=length, prompt=prompt)
+    between = f"\n\n{'-' * 40}\n\n"
+    Path(path).write_text(between.join(t.strip("\n") for t in texts) + "\n", "utf-8")
 
 
 def save_closest(model, path, test, train, num=1_000, pairs=16):
@@ -86,11 +97,12 @@ def save_traversals(model, path, test=None, train=None, rows=10, columns=11, rea
 
 
 PICTURES = {"samples.png": save_samples, "traversals.png": save_traversals}
+PICTURES["samples.txt"] = save_text
 PICTURES["closest.png"] = save_closest
 
 
 class Grid(keras.callbacks.Callback):
-    """Write a grid of samples from the same noise at the end of each epoch.
+    """Write samples of the same noise at the end of each epoch: a grid, or a text.
 
     Where the optimizer averages weights, by the averages, as the end will have them.
 
@@ -106,6 +118,7 @@ class Grid(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if can_sample(self.model):
-            path = self.folder / f"epoch_{epoch + 1:04d}.png"
+            name = SAMPLES[self.model.medium]
+            path = self.folder / f"epoch_{epoch + 1:04d}{Path(name).suffix}"
             with averaged(self.model):
-                save_samples(self.model, path, self.data)
+                PICTURES[name](self.model, path, self.data)

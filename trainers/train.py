@@ -26,8 +26,9 @@ from zoo._optimizers import from_recipe
 from zoo._saving import save_preset
 from zoo.trainers import checkpoints, strategies
 from zoo.trainers.callbacks import Watch
-from zoo.trainers.data import Batches, DataError, judge_of, open_data
-from zoo.trainers.pictures import PICTURES, Grid, can_sample
+from zoo.trainers.data import Batches, DataError, judge_of, open_for
+from zoo.trainers.pictures import PICTURES, SAMPLES, Grid, can_sample
+from zoo.trainers.texts import vocabulary_of
 
 FLAGS = flags.FLAGS
 _PRESET = flags.DEFINE_string("preset", None, "Preset whose recipe to follow.")
@@ -90,6 +91,8 @@ def _train(place):
         )
     if init:
         model = _adopt(model, card)
+    elif _DATA.value and hasattr(model, "vocabulary"):
+        model = _of_text(model, recipe)
     vars(model)["recipe"] = recipe
     data = opened(recipe, recipe["split"], model)
     if "only_label" in recipe:
@@ -112,8 +115,8 @@ def _train(place):
 
 def opened(recipe, split, model):
     """Return a split of the data of a recipe, as the model takes it."""
-    labels = bool(model.classes)
-    return open_data(recipe["data"], split, model.image_shape, labels, _MANUAL.value)
+    length = recipe.get("length")
+    return open_for(model, recipe["data"], split, _MANUAL.value, length)
 
 
 def followed(recipe):
@@ -204,7 +207,7 @@ def save(model, card, recipe, out, data):
     own = sorted(FLAGS.flags_by_module_dict()[__name__], key=lambda flag: flag.name)
     used = [f.serialize() for f in own if f.present and f.name not in ("resume", "out")]
     recipe["command"] = " ".join(["zoo train", *used, f"--out=runs/{out.name}"])
-    pictures = {"samples.png": "Samples"} if can_sample(model) else {}
+    pictures = {SAMPLES[model.medium]: "Samples"} if can_sample(model) else {}
     pictures.update(card.get("pictures", {}))
     test = data
     if model.pairs and not _SMOKE.value:
@@ -248,6 +251,14 @@ def _adopt(model, card):
             f"The weights of --init do not fit {_PRESET.value}: {error}"
         ) from error
     return own
+
+
+def _of_text(model, recipe):
+    """Return a fresh model that knows the characters of its text, if it does not."""
+    there = vocabulary_of(recipe["data"], recipe["split"], _MANUAL.value)
+    if set(there) <= set(model.vocabulary):
+        return model
+    return type(model)(**{**model.get_config(), "vocabulary": there})
 
 
 def _run_facts(seconds):

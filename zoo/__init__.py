@@ -14,6 +14,8 @@ MODELS = {
     "VAE": "zoo.autoencoders.vae",
     "Classifier": "zoo.feedforward.classifier",
     "MADE": "zoo.feedforward.made",
+    "NeuralNGram": "zoo.feedforward.ngram",
+    "CharRNN": "zoo.recurrent.char_rnn",
     "CycleGAN": "zoo.adversarial.cyclegan",
     "Pix2Pix": "zoo.adversarial.pix2pix",
     "DCGAN": "zoo.adversarial.dcgan",

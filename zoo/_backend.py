@@ -6,6 +6,7 @@ The only file that asks which backend it is. Above it, these are known:
     input_gradient(fn, x)      gradient of sum(fn(x)) in x, itself differentiable
     stateful(step)             lets a Keras step assign variables, also on JAX
     compiled(fn, model)        `fn`, reading the model's variables, compiled if possible
+    scan(step, state, inputs)  a loop over the first axis, which Keras has for some
     scope(model)               where what belongs to a model's devices is made
     split_jit(model, jit)      what Keras compiles, and what each replica compiles
     whole_array(variable)      its value as NumPy, wherever its parts lie
@@ -120,6 +121,35 @@ if NAME == "tensorflow":
     def stateful(step):
         return step
 
+    def scan(step, state, inputs):
+        # Keras's own wants outputs of the state's structure, and keeps all of them.
+        flatten, pack = keras.tree.flatten, keras.tree.pack_sequence_as
+        inputs_flat = [tf.convert_to_tensor(x) for x in flatten(inputs)]
+        count = inputs_flat[0].shape[0]
+        state, first = step(state, pack(inputs, [x[0] for x in inputs_flat]))
+        outputs = [
+            tf.TensorArray(y.dtype, count, element_shape=y.shape).write(0, y)
+            for y in flatten(first)
+        ]
+        read = [
+            tf.TensorArray(x.dtype, count, element_shape=x.shape[1:]).unstack(x)
+            for x in inputs_flat
+        ]
+
+        def body(i, flat, outputs):
+            now = pack(inputs, [x.read(i) for x in read])
+            new, output = step(pack(state, flat), now)
+            written = [y.write(i, v) for y, v in zip(outputs, flatten(output))]
+            return i + 1, flatten(new), written
+
+        _, flat, outputs = tf.while_loop(
+            lambda i, *_: i < count,
+            body,
+            (1, flatten(state), outputs),
+            maximum_iterations=count - 1,  # XLA takes gradients of such loops only.
+        )
+        return pack(state, flat), pack(first, [y.stack() for y in outputs])
+
     def compiled(fn, model):
         # Transposed convolutions take XLA twice as long on CPUs with AVX-512, and half
         # as long on those without: `compile(jit_compile=True)` asks for it.
@@ -170,6 +200,14 @@ elif NAME == "torch":
 
     def stateful(step):
         return step
+
+    def scan(step, state, inputs):
+        outputs = []
+        for i in range(len(keras.tree.flatten(inputs)[0])):
+            now = keras.tree.map_structure(lambda x, i=i: x[i], inputs)
+            state, output = step(state, now)
+            outputs.append(output)
+        return state, keras.tree.map_structure(lambda *y: torch.stack(y), *outputs)
 
     def compiled(fn, model):
         return torch.no_grad()(fn)  # torch.compile needs a C++ toolchain.
@@ -234,6 +272,9 @@ elif NAME == "jax":
             )
 
         return pure_step
+
+    def scan(step, state, inputs):
+        return jax.lax.scan(step, state, inputs)
 
     def compiled(fn, model):
         @jax.jit

@@ -15,6 +15,8 @@ def card_text(name, card):
     parts = [f"# {name}", card.get("summary", "")]
     if "samples.png" in card["files"]:
         parts.append(f"![Samples of {name}, seed 0](samples.png)")
+    if "samples.txt" in card["files"]:
+        parts.append("Samples, seed 0: [samples.txt](samples.txt).")
     weights = "" if trained else ", weights=False"
     parts.append(f'```python\nmodel = zoo.load("{name}"{weights})\n```')
     if not trained:

@@ -14,7 +14,15 @@ from zoo._faults import Guard
 from zoo._optimizers import Team, free, from_recipe
 
 VERBS = (
-    *("generate", "encode", "decode", "reconstruct", "interpolate", "translate"),
+    *(
+        "generate",
+        "stream",
+        "encode",
+        "decode",
+        "reconstruct",
+        "interpolate",
+        "translate",
+    ),
     *("score", "elbo", "classify", "features"),
     *("fit", "evaluate", "save_preset", "export"),
 )
@@ -32,6 +40,7 @@ class Model(keras.Model):
     other, in `turns()`. The arguments it is built with are its config.
 
     Attributes:
+        medium: What it makes and learns from: "images" or "text".
         config: The arguments of the constructor, which JSON can hold.
         recipe: How the weights were or will be made; `compile()` starts from it.
         classes: Number of labels the model is conditioned on; None for none.
@@ -40,6 +49,7 @@ class Model(keras.Model):
         pairs: Whether it learns from two arrays of images of that shape.
     """
 
+    medium = "images"
     classes = None
     image_shape = None
     options = ()
@@ -120,12 +130,7 @@ class Model(keras.Model):
         """
         if "generate" not in self.verbs():
             raise AttributeError(self._no_verb("generate"))
-        whole = isinstance(num, int | np.integer) and not isinstance(num, bool)
-        if not whole or not 1 <= num <= 100_000:
-            raise ValueError(
-                f"num is a whole number from 1 to 100,000, not {reprlib.repr(num)}."
-            )
-        num, each = int(num), 4 * math.prod(self.image_shape or ())
+        num, each = self._count(num), 4 * math.prod(self.image_shape or ())
         if num * each > BYTES:
             raise ValueError(
                 f"generate returns at most {BYTES >> 30} GiB, here {BYTES // each:,} "
@@ -246,7 +251,7 @@ class Model(keras.Model):
         if weight is not None:
             raise ValueError(f"{type(self).__name__} takes no sample weights.")
         if (y is None) == bool(self.classes or self.pairs):
-            takes = "images, labels" if self.classes else "images"
+            takes = "images, labels" if self.classes else self.medium
             takes = "images, images" if self.pairs else takes
             raise ValueError(f"{type(self).__name__} learns by fit({takes}).")
         return (x,) if y is None else (x, y)
@@ -342,6 +347,15 @@ class Model(keras.Model):
             for old in list(self._functions)[:-FUNCTIONS]:
                 del self._functions[old]
         return out
+
+    def _count(self, num):
+        """Return the number of samples that is asked for, checked."""
+        whole = isinstance(num, int | np.integer) and not isinstance(num, bool)
+        if not whole or not 1 <= num <= 100_000:
+            raise ValueError(
+                f"num is a whole number from 1 to 100,000, not {reprlib.repr(num)}."
+            )
+        return int(num)
 
     def _blank(self):
         """Return a black image to trace with: (1, height, width, channels)."""

@@ -1,0 +1,215 @@
+"""Models that write one symbol after another: how they draw, go on and are scored."""
+
+import numpy as np
+from keras import ops
+
+from zoo._backend import scan
+from zoo._draw import drawn
+from zoo._model import BUCKETS, philox
+
+FREE = -1  # In place of a symbol that is to be drawn.
+PIECE = 1024  # Symbols that are read at once when a sequence is scored.
+
+
+class Symbols:
+    """The loop of a model of sequences of whole numbers, for `zoo._model.Model`.
+
+    The model has `symbols`, how many there are, and
+
+        start(num)                the state of `num` rows before their first symbol
+        read(symbols, state)      (n, steps) int32 -> logits of each next symbol,
+                                  (n, steps, symbols) float32, and the state
+        step(symbol, state)       the same for one symbol each, (n,) -> (n, symbols)
+
+    The number `symbols` itself stands for the start of a sequence and comes before its
+    first symbol. A state is a tensor, or a dict or list of such, the batch first.
+    """
+
+    symbols = None
+
+    def call(self, symbols, training=False):
+        """Return the logits of each symbol by those before it, (n, steps, symbols)."""
+        first = ops.full_like(symbols[:, :1], self.symbols)
+        before = ops.concatenate([first, symbols[:, :-1]], axis=1)
+        return self.read(before, self.start(ops.shape(symbols)[0]), training)[0]
+
+    def objective(self, symbols):
+        """Return the cross-entropy in nats a symbol of windows, (n, steps)."""
+        symbols = ops.cast(symbols, "int32")
+        logits = self.call(symbols, training=True)
+        return -ops.mean(picked(ops.log_softmax(logits), symbols))
+
+    def noise(self, num, seed=None, length=64):
+        """Draw a uniform number for each symbol, (num, length)."""
+        return philox(seed).random((num, length), dtype="float32")
+
+    def sample(self, noise, given=None, temperature=None):
+        """Return symbols, as many as there are numbers: (n, length) int32.
+
+        Args:
+            noise: (n, length) uniform in [0, 1).
+            given: (n, length) int32, symbols that are so, and -1 where one is drawn.
+            temperature: (n,), as for `zoo._draw.drawn`.
+        """
+        num = noise.shape[0]
+        given = (
+            ops.full_like(ops.cast(noise, "int32"), FREE) if given is None else given
+        )
+        last = ops.full((num,), self.symbols, dtype="int32")
+        how = {} if temperature is None else {"temperature": temperature}
+        return self.advance(self.start(num), last, noise, given, how)[2]
+
+    def advance(self, state, last, noise, given, how):
+        """Write on from a state; return the state, the last symbol and all new ones.
+
+        Args:
+            state: As `start` or this gives it.
+            last: (n,) int32, the symbol before; `symbols` at the start.
+            noise, given: As for `sample`.
+            how: dict of further arguments of `zoo._draw.drawn`, tensors.
+        """
+
+        def one(carry, now):
+            last, state = carry
+            logits, state = self.step(last, state)
+            free = drawn(logits, now["noise"], **how)
+            symbol = ops.where(now["given"] < 0, free, now["given"])
+            return (symbol, state), symbol
+
+        steps = {"noise": ops.transpose(noise), "given": ops.transpose(given)}
+        (last, state), symbols = scan(one, (last, state), steps)
+        return state, last, ops.transpose(symbols)
+
+    def _written(self, noise, given, how, most=BUCKETS[-1]):
+        """Yield what a few rows write, (n, some) int32 at a time.
+
+        All lengths are made of a few, each compiled once; a step costs the same at the
+        end of a long sequence as at its start.
+
+        Args:
+            noise, given: (n, length) NumPy arrays.
+            how: As for `advance`, of n rows.
+            most: Most symbols at a time.
+        """
+        rows, length = noise.shape
+        size = min(b for b in BUCKETS if rows <= b)
+        pad = [(0, size - rows), (0, 0)]
+        noise = np.pad(noise, pad)
+        given = np.pad(given, pad, constant_values=FREE)
+        how = {
+            k: ops.convert_to_tensor(np.pad(v, pad[:1], mode="edge"))
+            for k, v in how.items()
+        }
+        last = ops.full((size,), self.symbols, dtype="int32")
+        state, done = self.start(size), 0
+        while done < length:
+            left = length - done
+            near = [b for b in BUCKETS if b <= most and left <= b <= 1.4 * left]
+            take = min(near or [max(b for b in BUCKETS if b <= min(left, most))])
+            room = [(0, 0), (0, max(0, take - left))]
+            part = slice(done, done + take)
+            now = (
+                ops.convert_to_tensor(np.pad(noise[:, part], room)),
+                ops.convert_to_tensor(np.pad(given[:, part], room)),
+            )
+            arguments = (state, last, *now, how)
+            state, last, new = self._call_compiled("advance", {}, arguments)
+            yield ops.convert_to_numpy(new)[:rows, : min(take, left)]
+            done += take
+
+    def _write(self, noise, given, how):
+        """Return what all rows write, (n, length) int32."""
+        parts, most = [], BUCKETS[-1]
+        for start in range(0, len(noise), most):
+            rows = slice(start, start + most)
+            now = {k: v[rows] for k, v in how.items()}
+            pieces = self._written(noise[rows], given[rows], now)
+            parts.append(np.concatenate(list(pieces), axis=1))
+        return np.concatenate(parts)
+
+    def likelihood(self, state, last, symbols, counted):
+        """Read a piece of sequences; return the state and their log p in nats.
+
+        Args:
+            state: As `start` or this gives it.
+            last: (n,) int32, the symbol before.
+            symbols: (n, steps) int32.
+            counted: (n, steps), 1 for symbols that count and 0 for others.
+
+        Returns:
+            The state, and (n,) float32.
+        """
+        before = ops.concatenate([last[:, None], symbols[:, :-1]], axis=1)
+        logits, state = self.read(before, state)
+        each = picked(ops.log_softmax(logits), symbols)
+        return state, ops.sum(counted * each, axis=1)
+
+    def _score(self, sequences):
+        """Return log p of each sequence in nats, a list of (length,) arrays: (N,)."""
+        order = np.argsort([len(s) for s in sequences], kind="stable")
+        total, most = np.zeros(len(sequences)), BUCKETS[3]
+        for start in range(0, len(order), most):
+            rows = order[start : start + most]
+            total[rows] = self._score_some([sequences[i] for i in rows])
+        return total
+
+    def _score_some(self, sequences):
+        size = min(b for b in BUCKETS if len(sequences) <= b)
+        longest = max(map(len, sequences))
+        piece = next(b for b in (16, 64, 256, PIECE) if longest <= b or b == PIECE)
+        symbols = np.zeros((size, -(-longest // piece) * piece), "int32")
+        counted = np.zeros(symbols.shape, "float32")
+        for row, sequence in enumerate(sequences):
+            symbols[row, : len(sequence)] = sequence
+            counted[row, : len(sequence)] = 1
+        state, total = self.start(size), np.zeros(size)
+        last = np.full(size, self.symbols, "int32")
+        for start in range(0, symbols.shape[1], piece):
+            part = slice(start, start + piece)
+            now = [last, symbols[:, part], counted[:, part]]
+            now = [ops.convert_to_tensor(array) for array in now]
+            state, new = self._call_compiled("likelihood", {}, (state, *now))
+            total += ops.convert_to_numpy(new)
+            last = np.ascontiguousarray(symbols[:, part][:, -1])
+        return total[: len(sequences)]
+
+
+def picked(values, symbols):
+    """Return the values of the symbols that are: (n, steps, symbols) -> (n, steps)."""
+    return ops.take_along_axis(values, symbols[..., None], axis=-1)[..., 0]
+
+
+def controls(num, symbols, temperature=1.0, top_k=None, top_p=None):
+    """Check how `num` rows are drawn; return arrays for `zoo._draw.drawn`, in a dict.
+
+    Raises:
+        ValueError: One of them is out of range.
+    """
+    numbers = {"temperature": (temperature, "0 or more", lambda v: 0 <= v < 1e6)}
+    numbers["top_p"] = (top_p, "above 0 and at most 1, or None", lambda v: 0 < v <= 1)
+    numbers["top_k"] = (
+        top_k,
+        "a whole number of 1 or more, or None",
+        lambda v: v >= 1 and v == int(v),
+    )
+    for name, (value, rule, good) in numbers.items():
+        number = isinstance(value, int | float | np.number)
+        if isinstance(value, bool) or not (
+            (value is None and name != "temperature") or (number and good(value))
+        ):
+            raise ValueError(f"{name} is {rule}, not {value!r}.")
+    how = {}
+    if temperature != 1:
+        how["temperature"] = np.full(num, temperature, "float32")
+    if top_k is not None or top_p is not None:
+        top_k = min(top_k or symbols, symbols)
+        how["top_k"] = np.full(num, top_k, "int32")
+        how["top_p"] = np.full(num, 1.0 if top_p is None else top_p, "float32")
+    return how
+
+
+def windows(symbols, length):
+    """Return a sequence cut into windows, (N, length), without its last few symbols."""
+    length = max(1, min(length, len(symbols)))
+    count = len(symbols) // length
+    return np.asarray(symbols[: count * length]).reshape(count, length)

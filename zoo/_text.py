@@ -1,0 +1,195 @@
+"""Verbs of models that write text, character by character."""
+
+import itertools
+import reprlib
+
+import numpy as np
+
+from zoo._model import philox
+from zoo._symbols import FREE, Symbols, controls, windows
+
+ASCII = "\n" + "".join(map(chr, range(32, 127)))
+LONGEST = 1_000_000  # Characters of one sample, its prompt included.
+
+
+class Text(Symbols):
+    """What `zoo._model.Model` lacks for text; the model gives what `Symbols` asks for.
+
+    Attributes:
+        vocabulary: The characters it knows, in the order of their numbers.
+    """
+
+    medium = "text"
+    vocabulary = ASCII
+    options = ("length", "prompt", "temperature", "top_k", "top_p")
+
+    def read_vocabulary(self, vocabulary):
+        """Keep the characters of a model; called by its constructor."""
+        if not isinstance(vocabulary, str) or len(vocabulary) < 2:
+            raise ValueError(
+                "vocabulary is a text of the 2 characters or more that the model "
+                f"knows, not {reprlib.repr(vocabulary)}."
+            )
+        if len(set(vocabulary)) < len(vocabulary):
+            twice = sorted({c for c in vocabulary if vocabulary.count(c) > 1})
+            raise ValueError(f"vocabulary has {_shown(twice)} more than once.")
+        self.vocabulary, self.symbols = vocabulary, len(vocabulary)
+        self._numbers = {character: i for i, character in enumerate(vocabulary)}
+
+    def numbers(self, text, name="text"):
+        """Return the numbers of the characters of a text, (length,) int32.
+
+        Raises:
+            ValueError: Some are not in the vocabulary; the message names them.
+        """
+        if not isinstance(text, str):
+            raise ValueError(f"{name} is a str, not {reprlib.repr(text)}.")
+        unknown = sorted(set(text) - set(self._numbers))
+        if unknown:
+            raise ValueError(
+                f"The {name} has {_shown(unknown)}, not in the vocabulary of this "
+                f"{type(self).__name__}, whose {self.symbols} characters are "
+                f"{_shown(self.vocabulary, 100)}."
+            )
+        return np.array([self._numbers[c] for c in text], "int32")
+
+    def text(self, numbers):
+        """Return the text of an array of numbers."""
+        return "".join(self.vocabulary[i] for i in np.ravel(numbers))
+
+    def generate(self, num=1, seed=None, **how):
+        """Return `num` new texts, each its prompt and what follows.
+
+        Args:
+            num: How many, 1 to 100,000.
+            seed: A whole number of 0 or more: the same seed gives the same text on
+                every backend. None draws a fresh one.
+            length: Characters to write after the prompt, 1 or more; 200 if not given.
+            prompt: What the text begins with, of the model's characters: one for all,
+                or a list of one for each. Without any, text begins anywhere.
+            temperature: Above 1 for odder text, below 1 for plainer, 0 for the
+                likeliest character each time.
+            top_k: Only so many of the likeliest characters are drawn; None for all.
+            top_p: Only the likeliest characters are drawn that together have this
+                probability, above 0 and at most 1; None for all.
+
+        Returns:
+            list of str.
+
+        Raises:
+            ValueError: An argument is out of range or unknown, or a prompt has
+                characters that are not in the vocabulary; the message names them.
+        """
+        num = self._count(num)
+        noise, given, how, ends = self._plan(num, seed, **how)
+        symbols = self._write(noise, given, how)
+        return [self.text(row[:end]) for row, end in zip(symbols, ends)]
+
+    def stream(self, seed=None, every=16, **how):
+        """Yield one text while it is written, a few characters at a time.
+
+        Args:
+            seed: As for `generate`: together, the pieces are what it returns, without
+                the prompt.
+            every: Most characters of a piece.
+            **how: `length`, `prompt`, `temperature`, `top_k` and `top_p`, as for
+                `generate`.
+        """
+        if type(every) is not int or every < 1:
+            raise ValueError(f"every is a whole number of 1 or more, not {every!r}.")
+        noise, given, how, _ = self._plan(1, seed, **how)
+        skip = int((given[0] != FREE).sum())
+        pieces = self._written(noise, given, how, most=every)
+        symbols = itertools.chain.from_iterable(piece[0] for piece in pieces)
+        symbols = itertools.islice(symbols, skip, None)
+        while piece := list(itertools.islice(symbols, every)):
+            yield self.text(piece)
+
+    def _plan(self, num, seed, length=200, prompt="", **how):
+        """Return noise, given symbols, controls and ends of what is to be written."""
+        for name in how:
+            if name not in self.options:
+                raise ValueError(
+                    f"This {type(self).__name__} has no condition {name!r}; it takes "
+                    f"{', '.join(self.options)}."
+                )
+        if type(length) is not int or not 1 <= length <= LONGEST:
+            raise ValueError(
+                f"length is a whole number from 1 to {LONGEST:,}, not {length!r}."
+            )
+        prompts = [prompt] * num if isinstance(prompt, str) else list(prompt)
+        if len(prompts) != num:
+            raise ValueError(
+                f"prompt is one text, or {num}, one for each sample; these are "
+                f"{len(prompts)}."
+            )
+        known = {p: self.numbers(p, "prompt") for p in dict.fromkeys(prompts)}
+        ends = [len(known[p]) + length for p in prompts]
+        noise = np.zeros((num, max(ends)), "float32")
+        given = np.full(noise.shape, FREE, "int32")
+        fresh = philox(seed).random((num, length), dtype="float32")
+        for row, (text, end) in enumerate(zip(prompts, ends)):
+            given[row, : end - length] = known[text]
+            noise[row, end - length : end] = fresh[row]
+        return noise, given, controls(num, self.symbols, **how), ends
+
+    def score(self, texts):
+        """Return how likely texts are: log p in nats a character, (N,), higher is more.
+
+        Args:
+            texts: A text, or a list of them, each of 1 character or more.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts or not all(texts):
+            raise ValueError("score takes texts of 1 character or more; one has none.")
+        sequences = [self.numbers(text) for text in texts]
+        return self._score(sequences) / [len(s) for s in sequences]
+
+    def fit(self, x=None, y=None, length=128, **kwargs):
+        """Train, as `keras.Model.fit`, on text.
+
+        Args:
+            x: A text, or a list of them, which are joined by line ends; or what
+                `zoo train` gives, windows of numbers, (N, steps).
+            y: None.
+            length: Characters of the windows that texts are cut into.
+            **kwargs: As in `keras.Model.fit`: epochs, batch_size, callbacks, …
+        """
+        if isinstance(x, str | list | tuple):
+            x = windows(
+                self.numbers("\n".join([x] if isinstance(x, str) else x)), length
+            )
+        if isinstance(x, np.ndarray):
+            x = self._windows(x)
+        return super().fit(x, y, **kwargs)
+
+    def _windows(self, x):
+        whole = x.dtype.kind in "iu" and x.ndim == 2 and x.size
+        if not whole or x.min() < 0 or x.max() >= self.symbols:
+            raise ValueError(
+                f"A {type(self).__name__} learns from a text, a list of them, or "
+                f"windows (N, steps) of whole numbers below {self.symbols}."
+            )
+        return x
+
+    def signatures(self):
+        noise = self.noise(1, seed=0)
+        generate = {
+            "noise": noise,
+            "given": np.full(noise.shape, FREE, "int32"),
+            "temperature": np.ones(1, "float32"),
+        }
+        state = {k: np.array(v) for k, v in self.start(1).items()}
+        step = {"symbol": np.full(1, self.symbols, "int32"), "state": state}
+        return {"generate": ("sample", generate), "step": ("_step", step)}
+
+    def _step(self, symbol, state):
+        logits, state = self.step(symbol, state)
+        return {"logits": logits, "state": state}
+
+
+def _shown(characters, most=20):
+    """Return characters as a message names them."""
+    shown = " ".join(map(repr, characters[:most]))
+    left = len(characters) - most
+    return f"{shown} and {left} more" if left > 0 else shown
