@@ -41,6 +41,14 @@ SMALL = {
         "shift": 1,
     },
     "MADE": {"image_shape": [8, 8, 1], "hidden": 16, "dropout": 0.1},
+    "NeuralNGram": {"vocabulary": "abc\n", "context": 3, "embedding": 4, "hidden": 8},
+    "CharRNN": {"vocabulary": "abc\n", "hidden": [8, 4], "dropout": 0.1},
+    "CharRNN-gru": {
+        "vocabulary": "abc\n",
+        "cell": "gru",
+        "hidden": [8],
+        "forgetful": 0.1,
+    },
     "DCGAN": {"latent": 4, "hidden": [8], "image_shape": [8, 8, 1], "r1_every": 2},
     "DCGAN-classes": {
         "latent": 4,
@@ -76,9 +84,12 @@ def build(name, seed=0):
 def rows(model, num=24):
     """Images of bright and dark halves, and what the model learns beside them.
 
-    That is the labels that say which, or negatives for a model of pairs.
+    That is the labels that say which, or negatives for a model of pairs. For a model of
+    text: windows of a few letters in turn.
     """
     labels = np.arange(num) % 3
+    if model.medium == "text":
+        return ((labels[:, None] + np.arange(12)) % 3,)
     images = np.random.default_rng(0).uniform(0, 0.2, (num, *model.image_shape))
     images[labels == 1, :4] += 0.7
     images[labels == 2, :, :4] += 0.7
@@ -96,7 +107,9 @@ def optimizers(model, rate=1e-2):
 
 
 def reader(model):
-    """The verb that reads images."""
+    """The verb that reads what the model learns from."""
+    if model.medium == "text":
+        return lambda windows: model.score([model.text(row) for row in windows])
     return getattr(model, READERS.get(type(model).__name__, "reconstruct"))
 
 
@@ -125,16 +138,37 @@ def learns(model):
     return data
 
 
+def medium(name):
+    return getattr(zoo, name.split("-")[0]).medium
+
+
 every = pytest.mark.parametrize("name", SMALL)
+of_images = pytest.mark.parametrize("name", [n for n in SMALL if medium(n) == "images"])
+writers = pytest.mark.parametrize("name", [n for n in SMALL if medium(n) == "text"])
 silent = "Classifier", "Pix2Pix", "CycleGAN"
 generators = pytest.mark.parametrize("name", [n for n in SMALL if n not in silent])
+painters = pytest.mark.parametrize(
+    "name", [n for n in SMALL if n not in silent and medium(n) == "images"]
+)
 
 
 def test_every_model_is_in_the_contract():
     assert {name.split("-")[0] for name in SMALL} == set(zoo.MODELS)
 
 
-@generators
+@writers
+def test_texts_have_length_alphabet_and_a_seed(name):
+    model = build(name)
+    texts = model.generate(5, seed=3, length=20, prompt="ab")
+    assert [text[:2] for text in texts] == ["ab"] * 5
+    assert [len(text) for text in texts] == [22] * 5
+    assert set("".join(texts)) <= set(model.vocabulary)
+    assert texts == model.generate(5, seed=3, length=20, prompt="ab")
+    assert texts[:2] == model.generate(2, seed=3, length=20, prompt="ab")
+    assert texts != model.generate(5, seed=4, length=20, prompt="ab")
+
+
+@painters
 def test_samples_have_shape_range_and_a_seed(name):
     model = build(name)
     images = model.generate(5, seed=3)
@@ -190,13 +224,14 @@ def test_it_learns_in_mixed_precision(name, policy):
         model = build(name)
         learns(model)
         if model.verbs()[0] == "generate":
-            assert model.generate(2, seed=0).dtype == np.float32
+            kind = str if model.medium == "text" else np.ndarray
+            assert isinstance(model.generate(2, seed=0)[0], kind)
     finally:
         keras.config.set_dtype_policy("float32")
     assert {str(w.dtype) for w in model.weights} == {"float32"}
 
 
-@every
+@of_images
 def test_uint8_images_are_the_same_as_floats(name):
     model = build(name)
     images, *labels = rows(model)
@@ -206,7 +241,7 @@ def test_uint8_images_are_the_same_as_floats(name):
     np.testing.assert_allclose(reader(model)(bytes_, *given), floats, atol=1e-5)
 
 
-@every
+@of_images
 def test_wrong_images_are_refused(name):
     model = build(name)
     good, *others = rows(model)
@@ -256,7 +291,9 @@ def test_a_preset_round_trips(name, tmp_path):
     np.testing.assert_allclose(
         reader(model)(images, *given), reader(again)(images, *given), atol=1e-6
     )
-    if name not in silent:
+    if model.medium == "text":
+        assert model.generate(3, 0) == again.generate(3, 0)
+    elif name not in silent:
         np.testing.assert_allclose(
             model.generate(3, 0), again.generate(3, 0), atol=1e-6
         )
@@ -280,9 +317,12 @@ def test_preset(name):
         assert all(m["value"] is not None for m in card["metrics"].values())
         assert card["recipe"]["run"]["seconds"] > 0
         if "generate" in model.verbs():
-            images = model.generate(4, seed=0)
-            assert np.isfinite(images).all()
-            assert images.std() > 0.1
+            samples = model.generate(4, seed=0)
+            if model.medium == "text":
+                assert len(set(samples)) == 4
+            else:
+                assert np.isfinite(samples).all()
+                assert samples.std() > 0.1
     else:
         with pytest.raises(zoo.PresetError, match="no trained weights"):
             zoo.load(name)

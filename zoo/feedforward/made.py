@@ -5,6 +5,7 @@ connections. What differs: one order of the pixels and one set of masks, spread 
 and not drawn; pixels drawn black or white afresh at each training step.
 """
 
+import functools
 import math
 
 import keras
@@ -39,34 +40,38 @@ class MADE(Model):
                 "MADE takes images of 2 pixels or more, 1 hidden unit or more and "
                 f"dropout in [0, 1), not {self.pixels}, {hidden} and {dropout}."
             )
-        self.into = Masked(self.pixels, hidden, name="into")
-        self.out = Masked(hidden, self.pixels, name="out")
-        self.direct = Masked(self.pixels, self.pixels, use_bias=False, name="direct")
+        self.woven = Woven(self.pixels, hidden, name="woven")
+        self.direct = layers.Dense(self.pixels, use_bias=False, name="direct")
+        self.direct.build((None, self.pixels))
         self.activation = keras.activations.get(activation)
         self.dropout = layers.Dropout(dropout)
         self.seed = keras.random.SeedGenerator()
         self.built = True
 
     def masks(self):
-        """Return what is connected, equations 8 and 9, as tensors of truth values.
+        """Return what is connected, equations 8 and 9, as tensors of 0 and 1.
 
         Hidden unit k sees its first m(k) pixels, and pixel d sees the units of which
-        m(k) is d or less, and all pixels before it.
+        m(k) is d or less, and all pixels before it. So of a unit and a pixel, either
+        sees the other: one is 1 minus the other, and one number serves both.
 
         Returns:
-            (pixels, hidden), (hidden, pixels) and (pixels, pixels).
+            Which pixels a unit sees, (pixels, hidden), and a pixel, (pixels, pixels).
         """
-        pixel, hidden = ops.arange(self.pixels), self.into.units
+        pixel, hidden = ops.arange(self.pixels), self.woven.units
         seen = 1 + ops.arange(hidden) * (self.pixels - 1) // hidden
-        before = pixel[:, None] < pixel[None]
-        return pixel[:, None] < seen[None], seen[:, None] <= pixel[None], before
+        masks = pixel[:, None] < seen[None], pixel[:, None] < pixel[None]
+        return [ops.cast(mask, "float32") for mask in masks]
 
     def call(self, images, training=False):
         """Return the log-odds that each pixel is white, as the images' shape."""
         x = ops.reshape(images, (-1, self.pixels))
-        into, out, direct = self.masks()
-        h = self.dropout(self.activation(self.into(x, into)), training=training)
-        logits = ops.cast(self.out(h, out) + self.direct(x, direct), "float32")
+        mask, before = self.masks()
+        hide = functools.partial(self.dropout, training=training)
+        direct = self.direct.kernel * ops.cast(before, self.compute_dtype)
+        logits = self.woven(x, mask, then=lambda h: hide(self.activation(h)))
+        logits = logits + ops.matmul(ops.cast(x, self.compute_dtype), direct)
+        logits = ops.cast(logits, "float32")
         return ops.reshape(logits, ops.shape(images))
 
     def log_likelihood(self, images, training=False):
@@ -91,12 +96,10 @@ class MADE(Model):
         Equation 6, pixel after pixel, with the hidden layer and the direct connections
         kept up to date: the work of a step does not grow.
         """
-        parts = self.into, self.out, self.direct
-        into, out, direct = (
-            ops.cast(layer.kernel, "float32") * ops.cast(mask, "float32")
-            for layer, mask in zip(parts, self.masks())
-        )
-        out = ops.transpose(out)
+        mask, before = self.masks()
+        kernel = ops.cast(self.woven.kernel, "float32")
+        into, out = kernel * mask, kernel * (1.0 - mask)
+        direct = ops.cast(self.direct.kernel, "float32") * before
 
         def step(d, state):
             hidden, logits, images = state
@@ -111,7 +114,8 @@ class MADE(Model):
 
         empty = ops.zeros_like(noise)
         hidden, logits = (
-            ops.cast(layer.bias, "float32") + empty[:, :1] for layer in parts[:2]
+            ops.cast(bias, "float32") + empty[:, :1]
+            for bias in (self.woven.into_bias, self.woven.out_bias)
         )
         state = hidden, logits, empty
         images = ops.fori_loop(0, self.pixels, step, state)[2]
@@ -139,28 +143,32 @@ class MADE(Model):
         }
 
 
-class Masked(layers.Layer):
-    """A dense layer of which a mask says what is connected.
+class Woven(layers.Layer):
+    """A hidden layer and the one after it, of which each pair has one weight.
+
+    The mask says whose it is: where it is 1, that of the way in, else of the way out.
+    A file of a given size so has twice as many units.
 
     Args:
-        inputs, units: Numbers in and out.
-        use_bias: Whether it adds a bias.
+        inputs, units: Numbers in, which come out too, and hidden ones.
     """
 
-    def __init__(self, inputs, units, use_bias=True, **kwargs):
+    def __init__(self, inputs, units, **kwargs):
         super().__init__(**kwargs)
         self.units = units
         self.kernel = self.add_weight(
             shape=(inputs, units), initializer="glorot_uniform", name="kernel"
         )
-        self.bias = None
-        if use_bias:
-            self.bias = self.add_weight(
-                shape=(units,), initializer="zeros", name="bias"
-            )
+        self.into_bias, self.out_bias = (
+            self.add_weight(shape=(size,), initializer="zeros", name=name)
+            for size, name in ((units, "into_bias"), (inputs, "out_bias"))
+        )
         self.built = True
 
-    def call(self, x, mask):
-        kernel = self.kernel * ops.cast(mask, self.compute_dtype)
-        y = ops.matmul(ops.cast(x, self.compute_dtype), kernel)
-        return y if self.bias is None else y + self.bias
+    def call(self, x, mask, then):
+        """Return what comes out, (n, inputs)."""
+        mask = ops.cast(mask, self.compute_dtype)
+        hidden = ops.matmul(ops.cast(x, self.compute_dtype), self.kernel * mask)
+        hidden = then(hidden + self.into_bias)
+        out = ops.transpose(self.kernel * (1.0 - mask))
+        return ops.matmul(hidden, out) + self.out_bias

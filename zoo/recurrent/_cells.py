@@ -29,7 +29,7 @@ class Recurrent(layers.Layer):
     """
 
     def __init__(self, units, cell="lstm", forgetful=0.0, seed=None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # States stay float32.
         self.units, self.cell = units, cell
         self.forgetful, self.seed = forgetful, seed
         self.width = GATES[cell] * units
