@@ -19,10 +19,13 @@ def likelihood(model, data, samples=5000, seed=0, progress=None):
     """Return the negative log-likelihood and ELBO in nats, lower is better.
 
     Of a model whose likelihood is exact, that alone; it takes no samples. Of text it is
-    a character's, of the whole text read once from its start.
+    a character's, of the whole text read once from its start; of music, a frame's.
     """
     if model.medium == "text":
         return {"nll": -model.score(data.text)[0]}
+    if model.medium == "music":
+        frames = np.array([len(roll) for roll in data.rolls])
+        return {"nll": -(model.score(data.rolls) * frames).sum() / frames.sum()}
     images, *labels = _whole(data)
     if "elbo" not in model.verbs():
         return {"nll": -model.score(images, seed=seed).mean()}
@@ -58,6 +61,28 @@ def accuracy(model, data):
     return {"accuracy": metrics.accuracy(model.classify(images), labels)}
 
 
+def harmony(model, data, train, num=77, length=64, seed=0):
+    """Return what is odd in pieces that are made and, `of test`, in real ones."""
+    found, known = {}, _rolls(train().rolls)
+    pieces = model.generate(num, seed=seed, length=length)
+    for end, rolls in (("", pieces), (" of test", _rolls(data.rolls))):
+        found["unknown chords" + end] = metrics.unknown_chords(rolls, known)
+        found["parallel fifths" + end] = metrics.parallel_fifths(rolls)
+        found["voice overlaps" + end] = metrics.voice_overlaps(rolls)
+    return found
+
+
+def _rolls(pieces):
+    """Return pieces, piano rolls or a list of keys for each frame, as piano rolls."""
+    if isinstance(pieces[0], np.ndarray):
+        return pieces
+    rolls = [np.zeros((len(piece), 128), bool) for piece in pieces]
+    for roll, piece in zip(rolls, pieces):
+        for time, keys in enumerate(piece):
+            roll[time, np.asarray(keys, int)] = True
+    return rolls
+
+
 MEASURES = {
     "nll": likelihood,
     "elbo": likelihood,
@@ -67,6 +92,8 @@ MEASURES = {
     "accuracy": accuracy,
     "cycle error": cycle,
 }
+for _what in ("unknown chords", "parallel fifths", "voice overlaps"):
+    MEASURES |= {_what: harmony, f"{_what} of test": harmony}
 for _end in ("", " of grey fill", " of nearest drawing"):
     MEASURES |= dict.fromkeys(("mae" + _end, "perceptual" + _end), translation)
 

@@ -147,18 +147,22 @@ class Batches(keras.utils.PyDataset):
         return batch if isinstance(batch, tuple) else (batch,)
 
 
-def open_for(model, address, split, manual_dir=None, length=None):
-    """Return the `Data` at an address as a model takes it, images or text.
+def open_for(model, address, split, manual_dir=None, **how):
+    """Return the `Data` at an address as a model takes it: images, text, music, …
 
     Args:
         model: A model of the zoo.
-        address, split, manual_dir: As for `open_data` or, of text, `open_text`.
-        length: Of the windows that sequences are cut into.
+        address, split, manual_dir: As for `open_data`, `open_text` or `open_music`.
+        **how: `length` of the rows that sequences are cut into; `transpose`, of music.
     """
+    if model.medium == "music":
+        from zoo.trainers.music import open_music
+
+        return open_music(address, split, model, manual_dir=manual_dir, **how)
     if model.medium == "text":
         from zoo.trainers.texts import open_text  # Which needs this module.
 
-        return open_text(address, split, model, length, manual_dir)
+        return open_text(address, split, model, manual_dir=manual_dir, **how)
     labels = bool(model.classes)
     return open_data(address, split, model.image_shape, labels, manual_dir)
 

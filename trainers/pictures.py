@@ -6,11 +6,17 @@ import keras
 import numpy as np
 
 from zoo import metrics
+from zoo._audio import save_roll, save_wav, synthesize
+from zoo._midi import write_midi
 from zoo._optimizers import averaged
 from zoo._png import save_grid
 from zoo.metrics._pairs import squared_distances
 
-SAMPLES = {"images": "samples.png", "text": "samples.txt"}  # File by medium.
+SAMPLES = {  # Files by medium; the first is written after each epoch too.
+    "images": ["samples.png"],
+    "text": ["samples.txt"],
+    "music": ["samples.png", "samples.wav", "samples.mid"],
+}
 
 
 def can_sample(model):
@@ -21,9 +27,13 @@ def can_sample(model):
 def save_samples(model, path, test=None, train=None):
     """Write the grid of a preset, seed 0: 8 × 8, or one column for each label.
 
+    Of a model of music: three piano rolls of 64 frames.
+
     Of a model from image to image: test images, what it makes of them and, last, what
     there was to make; of one that goes back, the way back too.
     """
+    if model.medium == "music":
+        return save_roll(path, model.generate(3, seed=0, length=64))
     if not model.pairs:
         columns = model.classes or 8
         return save_grid(path, model.generate(8 * columns, seed=0), columns)
@@ -42,6 +52,16 @@ def save_text(model, path, test=None, train=None, num=4, length=500):
     texts = model.generate(num, seed=0, length=length, prompt=prompt)
     between = f"\n\n{'-' * 40}\n\n"
     Path(path).write_text(between.join(t.strip("\n") for t in texts) + "\n", "utf-8")
+
+
+def save_sound(model, path, test=None, train=None):
+    """Write the sound of the first of the samples."""
+    save_wav(path, synthesize(model.generate(1, seed=0, length=64)[0]))
+
+
+def save_midi(model, path, test=None, train=None):
+    """Write the first of the samples as MIDI."""
+    write_midi(path, model.generate(1, seed=0, length=64)[0])
 
 
 def save_closest(model, path, test, train, num=1_000, pairs=16):
@@ -97,7 +117,8 @@ def save_traversals(model, path, test=None, train=None, rows=10, columns=11, rea
 
 
 PICTURES = {"samples.png": save_samples, "traversals.png": save_traversals}
-PICTURES["samples.txt"] = save_text
+PICTURES |= {"samples.txt": save_text, "samples.wav": save_sound}
+PICTURES["samples.mid"] = save_midi
 PICTURES["closest.png"] = save_closest
 
 
@@ -118,7 +139,7 @@ class Grid(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if can_sample(self.model):
-            name = SAMPLES[self.model.medium]
+            name = SAMPLES[self.model.medium][0]
             path = self.folder / f"epoch_{epoch + 1:04d}{Path(name).suffix}"
             with averaged(self.model):
                 PICTURES[name](self.model, path, self.data)

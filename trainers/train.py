@@ -115,8 +115,8 @@ def _train(place):
 
 def opened(recipe, split, model):
     """Return a split of the data of a recipe, as the model takes it."""
-    length = recipe.get("length")
-    return open_for(model, recipe["data"], split, _MANUAL.value, length)
+    how = {k: recipe[k] for k in ("length", "transpose") if k in recipe}
+    return open_for(model, recipe["data"], split, _MANUAL.value, **how)
 
 
 def followed(recipe):
@@ -207,7 +207,8 @@ def save(model, card, recipe, out, data):
     own = sorted(FLAGS.flags_by_module_dict()[__name__], key=lambda flag: flag.name)
     used = [f.serialize() for f in own if f.present and f.name not in ("resume", "out")]
     recipe["command"] = " ".join(["zoo train", *used, f"--out=runs/{out.name}"])
-    pictures = {SAMPLES[model.medium]: "Samples"} if can_sample(model) else {}
+    shown = SAMPLES[model.medium] if can_sample(model) else []
+    pictures = dict.fromkeys(shown, "Samples")
     pictures.update(card.get("pictures", {}))
     test = data
     if model.pairs and not _SMOKE.value:

@@ -16,6 +16,7 @@ MODELS = {
     "MADE": "zoo.feedforward.made",
     "NeuralNGram": "zoo.feedforward.ngram",
     "CharRNN": "zoo.recurrent.char_rnn",
+    "ChoraleRNN": "zoo.recurrent.chorale_rnn",
     "CycleGAN": "zoo.adversarial.cyclegan",
     "Pix2Pix": "zoo.adversarial.pix2pix",
     "DCGAN": "zoo.adversarial.dcgan",

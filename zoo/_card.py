@@ -15,8 +15,9 @@ def card_text(name, card):
     parts = [f"# {name}", card.get("summary", "")]
     if "samples.png" in card["files"]:
         parts.append(f"![Samples of {name}, seed 0](samples.png)")
-    if "samples.txt" in card["files"]:
-        parts.append("Samples, seed 0: [samples.txt](samples.txt).")
+    for file in ("samples.txt", "samples.wav", "samples.mid"):
+        if file in card["files"]:
+            parts.append(f"Samples, seed 0: [{file}]({file}).")
     weights = "" if trained else ", weights=False"
     parts.append(f'```python\nmodel = zoo.load("{name}"{weights})\n```')
     if not trained:

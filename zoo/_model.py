@@ -40,7 +40,7 @@ class Model(keras.Model):
     other, in `turns()`. The arguments it is built with are its config.
 
     Attributes:
-        medium: What it makes and learns from: "images" or "text".
+        medium: What it makes and learns from: "images", "text" or "music".
         config: The arguments of the constructor, which JSON can hold.
         recipe: How the weights were or will be made; `compile()` starts from it.
         classes: Number of labels the model is conditioned on; None for none.

@@ -34,10 +34,15 @@ class Symbols:
         return self.read(before, self.start(ops.shape(symbols)[0]), training)[0]
 
     def objective(self, symbols):
-        """Return the cross-entropy in nats a symbol of windows, (n, steps)."""
+        """Return the cross-entropy in nats a symbol of windows, (n, steps).
+
+        Symbols below 0 are after the end of a sequence and do not count.
+        """
         symbols = ops.cast(symbols, "int32")
         logits = self.call(symbols, training=True)
-        return -ops.mean(picked(ops.log_softmax(logits), symbols))
+        counted = ops.cast(symbols >= 0, "float32")
+        each = picked(ops.log_softmax(logits), ops.maximum(symbols, 0))
+        return -ops.sum(counted * each) / ops.maximum(ops.sum(counted), 1.0)
 
     def noise(self, num, seed=None, length=64):
         """Draw a uniform number for each symbol, (num, length)."""

@@ -5,6 +5,7 @@ from zoo.metrics.active_units import active_units
 from zoo.metrics.auroc import auroc
 from zoo.metrics.class_histogram import class_histogram, histogram_kl, modes_found
 from zoo.metrics.frechet_distance import frechet_distance
+from zoo.metrics.harmony import parallel_fifths, unknown_chords, voice_overlaps
 from zoo.metrics.kernel_distance import kernel_distance
 from zoo.metrics.manifolds import density_coverage, precision_recall
 from zoo.metrics.mean_squared_error import mean_squared_error
@@ -23,5 +24,8 @@ __all__ = [
     "memorization",
     "modes_found",
     "nearest",
+    "parallel_fifths",
     "precision_recall",
+    "unknown_chords",
+    "voice_overlaps",
 ]
