@@ -55,8 +55,26 @@ def label_accuracy(model, data, judge="lenet-mnist", num=10_000, seed=0):
     return {"label_accuracy": metrics.accuracy(answers, labels)}
 
 
+def spoken(model, data, judge="recognizer-digits", num=500, seed=0):
+    """Return the shares of clips of which a recogniser finds word and speaker right.
+
+    They are as many of each word and each speaker.
+    """
+    clips = model.generate(num, seed=seed)
+    asked, found = model.conditions(num), zoo.load(judge).classify(clips)
+    shares = [metrics.accuracy(p, asked[k]) for p, k in zip(found, asked)]
+    return dict(zip(("word accuracy", "speaker accuracy"), shares))
+
+
 def accuracy(model, data):
-    """Return the share of the test set that is classified right."""
+    """Return the share of the test set that is classified right.
+
+    Of speech there are two: the words, and as `speaker accuracy` the speakers.
+    """
+    if model.medium == "sounds":
+        found = model.classify(data.sounds)
+        shares = [metrics.accuracy(p, data.labels[:, i]) for i, p in enumerate(found)]
+        return dict(zip(("word accuracy", "speaker accuracy"), shares))
     images, labels = _whole(data)
     return {"accuracy": metrics.accuracy(model.classify(images), labels)}
 
@@ -83,6 +101,11 @@ def _rolls(pieces):
     return rolls
 
 
+def words(model, data, **options):
+    """Return the accuracies of a recogniser, or those of what is made to be one."""
+    return (accuracy if model.medium == "sounds" else spoken)(model, data, **options)
+
+
 MEASURES = {
     "nll": likelihood,
     "elbo": likelihood,
@@ -90,6 +113,8 @@ MEASURES = {
     "active_units": reconstruction,
     "label_accuracy": label_accuracy,
     "accuracy": accuracy,
+    "word accuracy": words,
+    "speaker accuracy": words,
     "cycle error": cycle,
 }
 for _what in ("unknown chords", "parallel fifths", "voice overlaps"):

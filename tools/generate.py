@@ -1,51 +1,144 @@
-"""Generate samples of a preset as one picture.
+"""Generate samples of a preset: pictures, text, music or speech.
 
 zoo generate vae-mnist
 zoo generate cvae-mnist --labels 3,1,4 --seed 7 --out pi.png
 zoo generate runs/mine --num 100 --out mine.png
 zoo generate runs/gan --truncation 2        of a GAN: fewer odd ones, less variety
+zoo generate lstm-shakespeare --prompt "ROMEO:" --length 500 --temperature 0.8
+zoo generate gru-speech-digits --labels 0,4,2 --speakers 1 --out call.wav
+zoo generate lstm-chorales --prompt hymn.mid --out more.mid     also .wav and .png
 """
 
 import time
 from pathlib import Path
 
+import numpy as np
 from absl import app, flags
 
 import zoo
 from zoo import _registry
 
-_NUM = flags.DEFINE_integer("num", None, "Samples; 64 if unset, or one a label.")
+_NUM = flags.DEFINE_integer("num", None, "Samples; 64 pictures if unset, one a label.")
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same samples.")
 _LABELS = flags.DEFINE_list("labels", None, "Labels, for a conditional model.")
+_SPEAKERS = flags.DEFINE_list("speakers", None, "Of speech: who says each label.")
 _TRUNCATION = flags.DEFINE_float("truncation", None, "Where a GAN's noise is cut.")
-_OUT = flags.DEFINE_string("out", None, "Picture to write; NAME.png if unset.")
+_PROMPT = flags.DEFINE_string("prompt", None, "Text, or MIDI file, to go on from.")
+_LENGTH = flags.DEFINE_integer("length", None, "Characters or frames to write.")
+_TEMPERATURE = flags.DEFINE_float("temperature", None, "Below 1 plainer; 0 likeliest.")
+_TOP_K = flags.DEFINE_integer("top_k", None, "Draw from so many likeliest alone.")
+_TOP_P = flags.DEFINE_float("top_p", None, "Draw from the likeliest of this share.")
+_OUT = flags.DEFINE_string("out", None, "File to write; NAME.png, … if unset.")
+
+WRITES = {"images": [".png"], "text": [".txt"], "music": [".mid", ".wav", ".png"]}
+WRITES["speech"] = [".wav", ".png"]
 
 
 def main(argv):
     if len(argv) != 2:
         raise app.UsageError("zoo generate takes one preset: zoo generate vae-mnist.")
     start = time.perf_counter()
-    path = Path(_OUT.value or f"{_registry.find(argv[1]).name}.png")
-    if path.suffix != ".png" or not path.absolute().parent.is_dir():
-        raise app.UsageError(f"--out is a .png in a folder that exists, not {path}.")
-    conditions, num = {}, _NUM.value
-    if _LABELS.value:
+    folder = _registry.find(argv[1])
+    medium = _medium(folder)
+    path = Path(_OUT.value or f"{folder.name}{WRITES[medium][0]}")
+    if path.suffix not in WRITES[medium] or not path.absolute().parent.is_dir():
+        kinds = " or ".join(WRITES[medium])
+        raise app.UsageError(f"--out is a {kinds} in a folder that exists, not {path}.")
+    asked = {f.name: f.value for f in (_TRUNCATION, _LENGTH, _TEMPERATURE)}
+    asked |= {f.name: f.value for f in (_TOP_K, _TOP_P, _PROMPT)}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    written = {"images": _images, "text": _text, "music": _music, "speech": _speech}[
+        medium
+    ](argv[1], path, asked)
+    if written:
+        seconds = time.perf_counter() - start
+        print(f"Wrote {written} of {argv[1]} in {seconds:.1f} s.")
+
+
+def _medium(folder):
+    """Return what a preset makes, before its model is built."""
+    model = _registry.read(folder)["model"]
+    return getattr(zoo, model).medium if model in zoo.MODELS else "images"
+
+
+def _given(asked):
+    """Add labels and speakers to what is asked for; return how many samples that is."""
+    num = _NUM.value
+    for flag in (_LABELS, _SPEAKERS):
+        if not flag.value:
+            continue
         try:
-            conditions["labels"] = [int(label) for label in _LABELS.value]
+            numbers = [int(number) for number in flag.value]
         except ValueError:
-            rule = "--labels takes whole numbers: --labels 3,1,4."
+            rule = f"--{flag.name} takes whole numbers: --{flag.name} 3,1,4."
             raise app.UsageError(rule) from None
-        num = num or len(conditions["labels"])
-        if len(conditions["labels"]) == 1:
-            conditions["labels"] = conditions["labels"][0]
-    model = zoo.load(argv[1])
-    columns = model.classes if model.classes and not conditions else None
-    if _TRUNCATION.value is not None:
-        conditions["truncation"] = _TRUNCATION.value
+        if len(numbers) > 1 or flag is _LABELS:
+            num = num or len(numbers)
+        asked[flag.name] = numbers[0] if len(numbers) == 1 else numbers
+    return num
+
+
+def _images(name, path, asked):
+    conditions = asked
+    num = _given(conditions)
+    model = zoo.load(name)
+    columns = model.classes if model.classes and not _LABELS.value else None
     num = num or (8 * columns if columns else 64)
     images = model.generate(num, seed=_SEED.value, **conditions)
     from zoo._png import save_grid
 
     save_grid(path, images, columns)
-    seconds = time.perf_counter() - start
-    print(f"Wrote {path}, {num} samples of {argv[1]} in {seconds:.1f} s.")
+    return f"{path}, {num} samples"
+
+
+def _text(name, path, asked):
+    """Print one text while it is written, or several; write them if asked to."""
+    model = zoo.load(name)
+    if not _OUT.value and (_NUM.value or 1) == 1:
+        pieces = model.stream(seed=_SEED.value, **asked)
+        print(asked.get("prompt", ""), end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
+        return None
+    texts = model.generate(_NUM.value or 1, seed=_SEED.value, **asked)
+    joined = f"\n\n{'-' * 40}\n\n".join(texts) + "\n"
+    if not _OUT.value:
+        print(joined, end="")
+        return None
+    path.write_text(joined, "utf-8")
+    return f"{path}, {len(texts)} texts"
+
+
+def _music(name, path, asked):
+    """Write all three files, by the name of --out with its ending changed."""
+    from zoo._audio import save_roll, save_wav, synthesize
+    from zoo._midi import read_midi, write_midi
+
+    if "prompt" in asked:
+        asked["prompt"] = read_midi(asked["prompt"])
+    num = _NUM.value or 1
+    rolls = zoo.load(name).generate(num, seed=_SEED.value, **asked)
+    wrote = []
+    for i, roll in enumerate(rolls):
+        stem = path.with_name(path.stem + (f"-{i + 1}" if num > 1 else ""))
+        write_midi(stem.with_suffix(".mid"), roll)
+        save_wav(stem.with_suffix(".wav"), synthesize(roll))
+        save_roll(stem.with_suffix(".png"), [roll])
+        wrote += [stem.with_suffix(end).name for end in WRITES["music"]]
+    return ", ".join(wrote)
+
+
+def _speech(name, path, asked):
+    """Write the sounds in turn, with a pause between, and their spectrograms."""
+    from zoo._audio import save_wav
+    from zoo._speech import save_spectrogram
+
+    num = _given(asked)
+    model = zoo.load(name)
+    sounds = model.generate(num or model.classes, seed=_SEED.value, **asked)
+    pause = np.zeros(model.rate // 5, "float32")
+    joined = np.concatenate([part for s in sounds for part in (s, pause)])
+    save_wav(path.with_suffix(".wav"), joined, model.rate)
+    save_spectrogram(path.with_suffix(".png"), sounds)
+    return f"{path.with_suffix('.wav')} and .png, {len(sounds)} sounds"

@@ -159,6 +159,10 @@ def open_for(model, address, split, manual_dir=None, **how):
         from zoo.trainers.music import open_music
 
         return open_music(address, split, model, manual_dir=manual_dir, **how)
+    if model.medium in ("speech", "sounds"):
+        from zoo.trainers.speech import open_speech
+
+        return open_speech(address, split, model, manual_dir)
     if model.medium == "text":
         from zoo.trainers.texts import open_text  # Which needs this module.
 

@@ -10,11 +10,13 @@ from zoo._audio import save_roll, save_wav, synthesize
 from zoo._midi import write_midi
 from zoo._optimizers import averaged
 from zoo._png import save_grid
+from zoo._speech import save_spectrogram
 from zoo.metrics._pairs import squared_distances
 
 SAMPLES = {  # Files by medium; the first is written after each epoch too.
     "images": ["samples.png"],
     "text": ["samples.txt"],
+    "speech": ["samples.wav", "samples.png"],
     "music": ["samples.png", "samples.wav", "samples.mid"],
 }
 
@@ -27,11 +29,14 @@ def can_sample(model):
 def save_samples(model, path, test=None, train=None):
     """Write the grid of a preset, seed 0: 8 × 8, or one column for each label.
 
-    Of a model of music: three piano rolls of 64 frames.
+    Of a model of music: three piano rolls of 64 frames; of speech: spectrograms.
 
     Of a model from image to image: test images, what it makes of them and, last, what
     there was to make; of one that goes back, the way back too.
     """
+    if model.medium == "speech":
+        sounds = model.generate(10, seed=0)
+        return save_spectrogram(path, sounds)
     if model.medium == "music":
         return save_roll(path, model.generate(3, seed=0, length=64))
     if not model.pairs:
@@ -55,7 +60,11 @@ def save_text(model, path, test=None, train=None, num=4, length=500):
 
 
 def save_sound(model, path, test=None, train=None):
-    """Write the sound of the first of the samples."""
+    """Write the sound of the first of the samples; of speech, of ten, in turn."""
+    if model.medium == "speech":
+        pause = np.zeros(model.rate // 5, "float32")
+        parts = [x for s in model.generate(10, seed=0) for x in (s, pause)]
+        return save_wav(path, np.concatenate(parts), model.rate)
     save_wav(path, synthesize(model.generate(1, seed=0, length=64)[0]))
 
 

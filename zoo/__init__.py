@@ -17,6 +17,8 @@ MODELS = {
     "NeuralNGram": "zoo.feedforward.ngram",
     "CharRNN": "zoo.recurrent.char_rnn",
     "ChoraleRNN": "zoo.recurrent.chorale_rnn",
+    "SpeechRNN": "zoo.recurrent.speech_rnn",
+    "Recognizer": "zoo.feedforward.recognizer",
     "CycleGAN": "zoo.adversarial.cyclegan",
     "Pix2Pix": "zoo.adversarial.pix2pix",
     "DCGAN": "zoo.adversarial.dcgan",

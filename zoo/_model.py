@@ -40,7 +40,7 @@ class Model(keras.Model):
     other, in `turns()`. The arguments it is built with are its config.
 
     Attributes:
-        medium: What it makes and learns from: "images", "text" or "music".
+        medium: What it makes and learns from: "images", "text", "music", …
         config: The arguments of the constructor, which JSON can hold.
         recipe: How the weights were or will be made; `compile()` starts from it.
         classes: Number of labels the model is conditioned on; None for none.
@@ -361,18 +361,18 @@ class Model(keras.Model):
         """Return a black image to trace with: (1, height, width, channels)."""
         return np.zeros((1, *self.image_shape), "float32")
 
-    def _labels(self, labels, num):
+    def _labels(self, labels, num, classes=None, name="labels"):
         """Return `num` labels as int32, or say why they are none."""
-        array = _array(labels, "labels")
+        array, classes = _array(labels, name), classes or self.classes
         if array.ndim > 1 or (array.ndim == 1 and len(array) != num):
             raise ValueError(
-                f"labels are one number or {num}, one for each sample; "
+                f"{name} are one number or {num}, one for each sample; "
                 f"their shape is {array.shape}."
             )
         whole = array.dtype.kind in "iuf" and np.all(array == np.floor(array))
-        if not whole or array.min() < 0 or array.max() >= self.classes:
+        if not whole or array.min() < 0 or array.max() >= classes:
             raise ValueError(
-                f"labels are whole numbers from 0 to {self.classes - 1}, "
+                f"{name} are whole numbers from 0 to {classes - 1}, "
                 f"not {reprlib.repr(labels)}."
             )
         return np.broadcast_to(array, (num,)).astype("int32")

@@ -49,7 +49,7 @@ class Text(Symbols):
             raise ValueError(
                 f"The {name} has {_shown(unknown)}, not in the vocabulary of this "
                 f"{type(self).__name__}, whose {self.symbols} characters are "
-                f"{_shown(self.vocabulary, 100)}."
+                f"{self.vocabulary[:200]!r}."
             )
         return np.array([self._numbers[c] for c in text], "int32")
 
@@ -86,7 +86,7 @@ class Text(Symbols):
         return [self.text(row[:end]) for row, end in zip(symbols, ends)]
 
     def stream(self, seed=None, every=16, **how):
-        """Yield one text while it is written, a few characters at a time.
+        """Return an iterator of one text while it is written, some characters each.
 
         Args:
             seed: As for `generate`: together, the pieces are what it returns, without
@@ -97,7 +97,9 @@ class Text(Symbols):
         """
         if type(every) is not int or every < 1:
             raise ValueError(f"every is a whole number of 1 or more, not {every!r}.")
-        noise, given, how, _ = self._plan(1, seed, **how)
+        return self._stream(every, *self._plan(1, seed, **how)[:3])
+
+    def _stream(self, every, noise, given, how):
         skip = int((given[0] != FREE).sum())
         pieces = self._written(noise, given, how, most=every)
         symbols = itertools.chain.from_iterable(piece[0] for piece in pieces)

@@ -1,0 +1,120 @@
+"""Recognizer: what is said, and by whom, from the waveform itself.
+
+After the M5 network of Dai et al., 2017, "Very deep convolutional neural networks for
+raw waveforms", https://arxiv.org/abs/1610.00087. What differs: fewer channels, a head
+for each question, and sounds that are moved, scaled and mixed with noise in training.
+"""
+
+import keras
+import numpy as np
+from keras import layers, ops, random
+
+from zoo._model import Model, _array
+
+
+class Recognizer(Model):
+    """A classifier of short sounds, of one label or several.
+
+    Args:
+        samples: Samples of the longest sound.
+        classes: Number of classes of each question.
+        hidden: Channels of each convolution after the first, which has as many as the
+            next.
+        dropout: Share of the last layer hidden in training.
+        shift: Most samples that a sound is moved by in training.
+    """
+
+    medium = "sounds"
+
+    def __init__(
+        self,
+        samples=8192,
+        classes=(10, 5),
+        hidden=(48, 96, 192, 192),
+        dropout=0.3,
+        shift=800,
+    ):
+        super().__init__()
+        if min(samples, *classes, *hidden) < 1 or not 0 <= shift < samples:
+            raise ValueError(
+                "Recognizer takes sizes of 1 or more and a shift below samples, not "
+                f"{samples}, {classes}, {hidden} and {shift}."
+            )
+        self.samples, self.classes, self.shift = samples, tuple(classes), shift
+        sound = x = keras.Input((samples, 1))
+        for i, channels in enumerate(hidden):
+            size, stride = (64, 4) if i == 0 else (3, 1)
+            x = layers.Conv1D(channels, size, stride, padding="same", use_bias=False)(x)
+            x = layers.BatchNormalization(momentum=0.9)(x)
+            x = layers.MaxPooling1D(4, padding="same")(layers.ReLU()(x))
+        x = layers.GlobalAveragePooling1D()(x)
+        self.body = keras.Model(sound, x, name="body")
+        self.dropout = layers.Dropout(dropout)
+        self.heads = [layers.Dense(n, name=f"head_{i}") for i, n in enumerate(classes)]
+        for head in self.heads:
+            head.build((None, hidden[-1]))
+        self.seed = random.SeedGenerator()
+        self.built = True
+
+    def call(self, sounds, training=False):
+        """Return the logits of each question, a list of (n, classes)."""
+        x = self.body(sounds[..., None], training=training)
+        x = self.dropout(x, training=training)
+        return [ops.cast(head(x), "float32") for head in self.heads]
+
+    def objective(self, sounds, labels):
+        """Return the sum of the cross-entropies in nats."""
+        logits = self.call(self._varied(sounds), training=True)
+        losses = [
+            keras.losses.sparse_categorical_crossentropy(
+                labels[:, i], each, from_logits=True
+            )
+            for i, each in enumerate(logits)
+        ]
+        return sum(ops.mean(loss) for loss in losses)
+
+    def _varied(self, sounds):
+        """Return sounds moved together, each of another loudness and with noise."""
+        num = ops.shape(sounds)[0]
+        room = ops.pad(sounds, [[0, 0], [self.shift, self.shift]])
+        start = random.randint((), 0, 2 * self.shift + 1, seed=self.seed)
+        sounds = ops.slice(room, ops.stack([0, start]), (num, self.samples))
+        loudness = random.uniform((num, 1), 0.3, 1.5, seed=self.seed)
+        noise = random.uniform((num, 1), 0.0, 0.02, seed=self.seed)
+        hiss = random.normal((num, self.samples), seed=self.seed)
+        return sounds * loudness + noise * hiss
+
+    def classify(self, sounds):
+        """Return the probabilities of each question, a list of (N, classes) float32.
+
+        Args:
+            sounds: List of (samples,) arrays in [-1, 1], or (N, samples); longer ones
+                are cut, and shorter ones followed by silence.
+        """
+        return self._run("probabilities", self.padded(sounds))
+
+    def padded(self, sounds):
+        """Return sounds of the model's length, (N, samples) float32, centred."""
+        out = np.zeros((len(sounds), self.samples), "float32")
+        for row, sound in zip(out, sounds):
+            sound = _array(sound, "sounds")
+            if sound.ndim != 1 or not np.isfinite(sound).all():
+                raise ValueError(
+                    "sounds are arrays of finite numbers, (samples,) each."
+                )
+            extra = max(0, len(sound) - self.samples) // 2
+            sound = sound[extra : extra + self.samples]
+            start = (self.samples - len(sound)) // 2
+            row[start : start + len(sound)] = sound
+        return out
+
+    def probabilities(self, sounds):
+        return [ops.softmax(logits) for logits in self.call(sounds)]
+
+    def _batch(self, data):
+        sounds, labels = data[:2]
+        return sounds, labels
+
+    def signatures(self):
+        sounds = np.zeros((1, self.samples), "float32")
+        return {"classify": ("probabilities", {"sounds": sounds})}

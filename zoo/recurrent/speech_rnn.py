@@ -1,0 +1,219 @@
+"""SpeechRNN: spoken words, frame by frame, by a recurrent mixture density network.
+
+Graves, 2013, "Generating sequences with recurrent neural networks", section 4,
+https://arxiv.org/abs/1308.0850, whose pen strokes are frames of sound here: a mixture
+of Gaussians says what comes, a coin whether anything does. Frames are log mel spectra
+of 8 ms, and phases are found afterwards, see `zoo._speech`: a word is some 50 steps and
+not 4,000 samples, so that a small network, and a phone, can keep it in mind. What
+differs: Gaussians without correlation; GRU by default; dropout of what is heard, so that the
+network does not lean on the last frame alone (Wang et al., 2017, "Tacotron",
+https://arxiv.org/abs/1703.10135).
+"""
+
+import math
+import reprlib
+
+import numpy as np
+from keras import layers, ops, random
+
+from zoo._backend import scan
+from zoo._model import Model, philox
+from zoo._speech import RATE, sound_of
+from zoo.recurrent._cells import GATES, Recurrent
+
+
+class SpeechRNN(Model):
+    """A recurrent model of short speech, conditioned on the word and the speaker.
+
+    Args:
+        classes: Number of words.
+        speakers: Number of speakers.
+        bands: Numbers of a frame.
+        frames: Frames of the longest sample.
+        cell: "gru" or "lstm".
+        hidden: Units of the recurrent layer.
+        heard: Units that the last frame goes through.
+        mixture: Gaussians of a frame.
+        dropout: Share of these units, and of the recurrent ones, hidden in training.
+    """
+
+    medium = "speech"
+    options = ("temperature",)
+    rate = RATE
+
+    def __init__(
+        self,
+        classes=10,
+        speakers=5,
+        bands=48,
+        frames=96,
+        cell="gru",
+        hidden=320,
+        heard=128,
+        mixture=8,
+        dropout=0.3,
+    ):
+        super().__init__()
+        sizes = classes, speakers, bands, frames, hidden, heard, mixture
+        if cell not in GATES or min(sizes) < 1 or not 0 <= dropout < 1:
+            raise ValueError(
+                "SpeechRNN takes sizes of 1 or more, a cell of lstm or gru, and "
+                f"dropout in [0, 1); these are {sizes}, {cell!r} and {dropout}."
+            )
+        self.classes, self.speakers, self.mixture = classes, speakers, mixture
+        self.bands, self.frames = bands, frames
+        self.seed = random.SeedGenerator()
+        self.cell = Recurrent(hidden, cell, name="cell")
+        self.heard = layers.Dense(heard, activation="relu", name="heard")
+        self.heard.build((None, bands))
+        self.into = layers.Dense(self.cell.width, use_bias=False, name="into")
+        self.into.build((None, heard))
+        self.words = layers.Embedding(classes, self.cell.width, name="words")
+        self.voices = layers.Embedding(speakers, self.cell.width, name="voices")
+        self.words.build()
+        self.voices.build()
+        self.dropout = layers.Dropout(dropout)
+        self.out = layers.Dense(1 + mixture * (1 + 2 * bands), name="out")
+        self.out.build((None, hidden))
+        self.built = True
+
+    def _given(self, labels, speakers):
+        """Return what the cell reads at every step, (n, width)."""
+        given = self.words(labels) + self.voices(speakers)
+        return ops.cast(given, "float32")
+
+    def _inputs(self, past, given, training=False):
+        heard = self.dropout(self.heard(past), training=training)
+        return ops.cast(self.into(heard), "float32") + given
+
+    def _split(self, hidden):
+        """Return the coin's log-odds, and log shares, means and log deviations."""
+        out = ops.cast(self.out(hidden), "float32")
+        k, d = self.mixture, self.bands
+        shares = ops.log_softmax(out[..., 1 : 1 + k])
+        shape = (*out.shape[:-1], k, d)
+        shape = tuple(-1 if size is None else size for size in shape)
+        means = ops.reshape(out[..., 1 + k : 1 + k + k * d], shape)
+        deviations = ops.reshape(out[..., 1 + k + k * d :], shape)
+        return out[..., 0], shares, means, ops.clip(deviations - 0.5, -5.0, 3.0)
+
+    def call(self, sounds, labels, training=False):
+        """Return log p of each step in nats, and which count, both (n, frames).
+
+        Args:
+            sounds: (n, frames, bands + 1): frames, and 1 where there is one, else 0.
+            labels: (n, 2) whole numbers, word and speaker.
+            training: Whether dropout is on.
+        """
+        frames, there = sounds[..., :-1], sounds[..., -1]
+        given = self._given(labels[:, 0], labels[:, 1])
+        past = ops.pad(frames[:, :-1], [[0, 0], [1, 0], [0, 0]])
+        x = self._inputs(ops.transpose(past, (1, 0, 2)), given[None], training)
+        hidden, _ = self.cell(
+            x, self.cell.start(ops.shape(frames)[0]), training=training
+        )
+        hidden = self.dropout(ops.transpose(hidden, (1, 0, 2)), training=training)
+        coin, shares, means, deviations = self._split(hidden)
+        z = (frames[:, :, None] - means) * ops.exp(-deviations)
+        each = -0.5 * z**2 - deviations - 0.5 * math.log(2 * math.pi)
+        density = ops.logsumexp(shares + ops.sum(each, axis=-1), axis=-1)
+        goes_on = there * -ops.softplus(-coin) + (1.0 - there) * -ops.softplus(coin)
+        before = ops.pad(there[:, :-1], [[0, 0], [1, 0]], constant_values=1.0)
+        return before * (there * density + goes_on), before
+
+    def objective(self, sounds, labels):
+        """Return the negative log-likelihood in nats a step and band."""
+        each, counted = self.call(sounds, labels, training=True)
+        return -ops.sum(each) / (ops.sum(counted) * self.bands)
+
+    def conditions(self, num, **given):
+        """Check `labels` and `speakers` of `num` samples; return them as arrays.
+
+        Each is one number, or one for each; all in turn when not given.
+        """
+        for name in given:
+            if name not in ("labels", "speakers"):
+                raise ValueError(
+                    f"This {type(self).__name__} has no condition {name!r}; it takes "
+                    "labels, speakers, temperature."
+                )
+        turns = np.arange(num)
+        labels, speakers = given.get("labels"), given.get("speakers")
+        labels = turns % self.classes if labels is None else labels
+        speakers = (
+            turns // self.classes % self.speakers if speakers is None else speakers
+        )
+        return {
+            "labels": self._labels(labels, num),
+            "speakers": self._labels(speakers, num, self.speakers, "speakers"),
+        }
+
+    def noise(self, num, seed=None, temperature=0.7):
+        """Draw what `num` samples are made from.
+
+        Args:
+            num: How many.
+            seed: As for `generate`.
+            temperature: Above 0 to 1: how far frames stray from their Gaussian's mean.
+
+        Returns:
+            dict: "uniform" (num, frames, 2), which Gaussian and whether it goes on, and
+            "normal" (num, frames, bands).
+        """
+        if not isinstance(temperature, int | float) or not 0 <= temperature <= 2:
+            raise ValueError(
+                f"temperature is from 0 to 2, not {reprlib.repr(temperature)}."
+            )
+        uniform = philox(seed).random((num, self.frames, 2), dtype="float32")
+        shape = (num, self.frames, self.bands)
+        normal = philox(seed, 1).standard_normal(shape, dtype="float32")
+        return {"uniform": uniform, "normal": np.float32(temperature) * normal}
+
+    def sample(self, noise, labels, speakers):
+        """Return frames, and 1 where there is one: (n, frames, bands + 1)."""
+        given, num = self._given(labels, speakers), noise["uniform"].shape[0]
+
+        def step(carry, now):
+            state, past, there = carry
+            state = self.cell.step(self._inputs(past, given), state)
+            coin, shares, means, deviations = self._split(state["h"])
+            edges = ops.cumsum(ops.exp(shares), axis=-1)
+            spot = now["uniform"][:, :1] * (1 - 1e-6) * edges[:, -1:]
+            lower = ops.pad(edges[:, :-1], [[0, 0], [1, 0]])
+            one = ops.logical_and(lower <= spot, spot < edges)
+            one = ops.expand_dims(ops.cast(one, "float32"), -1)
+            mean, deviation = (ops.sum(one * x, axis=1) for x in (means, deviations))
+            goes_on = ops.cast(now["uniform"][:, 1] < ops.sigmoid(coin), "float32")
+            there = there * goes_on
+            frame = (mean + ops.exp(deviation) * now["normal"]) * there[:, None]
+            out = ops.concatenate([frame, there[:, None]], axis=-1)
+            return (state, frame, there), out
+
+        first = self.cell.start(num), ops.zeros((num, self.bands)), ops.ones((num,))
+        steps = {k: ops.transpose(v, (1, 0, 2)) for k, v in noise.items()}
+        return ops.transpose(scan(step, first, steps)[1], (1, 0, 2))
+
+    def generate(self, num=1, seed=None, **conditions):
+        """Return `num` new sounds.
+
+        Args:
+            num: How many, 1 to 100,000.
+            seed: As for other models.
+            **conditions: `labels`, the words, and `speakers`: one number or one for
+                each; and `temperature`, 0.7 if not given.
+
+        Returns:
+            list of (samples,) float32 arrays in [-1, 1], of 8,000 samples a second.
+        """
+        made = super().generate(num, seed, **conditions)
+        return [sound_of(part[part[:, -1] > 0, :-1]) for part in _longer(made)]
+
+    def signatures(self):
+        noise = self.noise(1, seed=0)
+        return {"generate": ("sample", {"noise": noise, **self.conditions(1)})}
+
+
+def _longer(made):
+    """Return frames of which each sample has a few, if need be of silence."""
+    made[:, :4, -1] = 1
+    return made
