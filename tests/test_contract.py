@@ -49,6 +49,24 @@ SMALL = {
         "hidden": [8],
         "forgetful": 0.1,
     },
+    "ChoraleRNN": {
+        "voices": 3,
+        "lowest": 60,
+        "highest": 66,
+        "hidden": 8,
+        "dropout": 0.1,
+        "forgetful": 0.1,
+    },
+    "SpeechRNN": {
+        "classes": 3,
+        "speakers": 2,
+        "bands": 4,
+        "frames": 10,
+        "hidden": 8,
+        "heard": 6,
+        "mixture": 2,
+    },
+    "Recognizer": {"samples": 256, "classes": [3, 2], "hidden": [4, 8], "shift": 8},
     "DCGAN": {"latent": 4, "hidden": [8], "image_shape": [8, 8, 1], "r1_every": 2},
     "DCGAN-classes": {
         "latent": 4,
@@ -84,12 +102,24 @@ def build(name, seed=0):
 def rows(model, num=24):
     """Images of bright and dark halves, and what the model learns beside them.
 
-    That is the labels that say which, or negatives for a model of pairs. For a model of
-    text: windows of a few letters in turn.
+    That is the labels that say which, or negatives for a model of pairs. Of other
+    media: windows of a few letters in turn; a chord that moves; sounds, high or low.
     """
     labels = np.arange(num) % 3
+    turns = (labels[:, None] + np.arange(12)) % 3
     if model.medium == "text":
-        return ((labels[:, None] + np.arange(12)) % 3,)
+        return (turns,)
+    if model.medium == "music":
+        return ((turns[:, :4, None] + [5, 3, 1]).reshape(num, 12).astype("int32"),)
+    both = np.stack([labels, np.arange(num) % 2], axis=1).astype("int32")
+    if model.medium == "speech":
+        sounds = np.zeros((num, 10, 5), "float32")
+        sounds[:, :8] = labels[:, None, None] - 1
+        sounds[..., -1] = np.arange(10) < 8
+        return sounds, both
+    if model.medium == "sounds":
+        time = np.arange(256) * (1 + labels[:, None])
+        return (np.sin(time / 4) * (1 + both[:, 1:])).astype("float32") / 2, both
     images = np.random.default_rng(0).uniform(0, 0.2, (num, *model.image_shape))
     images[labels == 1, :4] += 0.7
     images[labels == 2, :, :4] += 0.7
@@ -110,6 +140,12 @@ def reader(model):
     """The verb that reads what the model learns from."""
     if model.medium == "text":
         return lambda windows: model.score([model.text(row) for row in windows])
+    if model.medium == "music":
+        return lambda pieces: model.score([model.roll(row) for row in pieces])
+    if model.medium == "speech":
+        return lambda *batch: model._run("call", *batch)[0]
+    if model.medium == "sounds":
+        return lambda sounds: model.classify(sounds)[0]
     return getattr(model, READERS.get(type(model).__name__, "reconstruct"))
 
 
@@ -134,7 +170,8 @@ def learns(model):
     if game:
         assert error(model, *data) < 0.8 * before
     else:
-        assert np.mean(history["loss"][-3:]) < 0.9 * history["loss"][0]
+        first = history["loss"][0]
+        assert np.mean(history["loss"][-3:]) < first - 0.1 * abs(first)
     return data
 
 
@@ -145,7 +182,7 @@ def medium(name):
 every = pytest.mark.parametrize("name", SMALL)
 of_images = pytest.mark.parametrize("name", [n for n in SMALL if medium(n) == "images"])
 writers = pytest.mark.parametrize("name", [n for n in SMALL if medium(n) == "text"])
-silent = "Classifier", "Pix2Pix", "CycleGAN"
+silent = "Classifier", "Recognizer", "Pix2Pix", "CycleGAN"
 generators = pytest.mark.parametrize("name", [n for n in SMALL if n not in silent])
 painters = pytest.mark.parametrize(
     "name", [n for n in SMALL if n not in silent and medium(n) == "images"]
@@ -294,9 +331,8 @@ def test_a_preset_round_trips(name, tmp_path):
     if model.medium == "text":
         assert model.generate(3, 0) == again.generate(3, 0)
     elif name not in silent:
-        np.testing.assert_allclose(
-            model.generate(3, 0), again.generate(3, 0), atol=1e-6
-        )
+        for first, second in zip(model.generate(3, 0), again.generate(3, 0)):
+            np.testing.assert_allclose(first, second, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", zoo.presets())
@@ -320,9 +356,12 @@ def test_preset(name):
             samples = model.generate(4, seed=0)
             if model.medium == "text":
                 assert len(set(samples)) == 4
-            else:
+            elif model.medium == "images":
                 assert np.isfinite(samples).all()
                 assert samples.std() > 0.1
+            else:
+                assert all(np.isfinite(sample).all() for sample in samples)
+                assert all(sample.std() > 1e-3 for sample in samples)
     else:
         with pytest.raises(zoo.PresetError, match="no trained weights"):
             zoo.load(name)

@@ -72,7 +72,7 @@ def accuracy(model, data):
     Of speech there are two: the words, and as `speaker accuracy` the speakers.
     """
     if model.medium == "sounds":
-        found = model.classify(data.sounds)
+        found = model.classify(data.images)
         shares = [metrics.accuracy(p, data.labels[:, i]) for i, p in enumerate(found)]
         return dict(zip(("word accuracy", "speaker accuracy"), shares))
     images, labels = _whole(data)

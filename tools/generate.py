@@ -47,9 +47,10 @@ def main(argv):
     asked = {f.name: f.value for f in (_TRUNCATION, _LENGTH, _TEMPERATURE)}
     asked |= {f.name: f.value for f in (_TOP_K, _TOP_P, _PROMPT)}
     asked = {name: value for name, value in asked.items() if value is not None}
-    written = {"images": _images, "text": _text, "music": _music, "speech": _speech}[
-        medium
-    ](argv[1], path, asked)
+    makers = {"images": _images, "text": _text, "music": _music, "speech": _speech}
+    if medium not in makers:
+        raise app.UsageError(f"{argv[1]} makes nothing: it tells {medium} apart.")
+    written = makers[medium](argv[1], path, asked)
     if written:
         seconds = time.perf_counter() - start
         print(f"Wrote {written} of {argv[1]} in {seconds:.1f} s.")

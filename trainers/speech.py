@@ -22,8 +22,7 @@ def open_speech(address, split, model, manual_dir=None):
     """Return the `Data` at an address: rows as the model takes them, labels (N, 2).
 
     A row is a word and its speaker. For a model with `frames` it is frames and whether
-    there is one, (frames, bands + 1); else the sound, (samples,). `sounds` are the
-    sounds themselves, `RATE` samples a second.
+    there is one, (frames, bands + 1); else the sound, (samples,).
 
     Args:
         address: "tfds:spoken_digit", or a folder of WAV files.
@@ -56,9 +55,7 @@ def open_speech(address, split, model, manual_dir=None):
         [_row(sound, model) for sound in sounds] if model.medium == "speech" else None
     )
     rows = model.padded(sounds) if rows is None else np.stack(rows)
-    data = Data(rows, np.array(labels, "int32"), name=f"{address} {split}")
-    data.sounds = sounds
-    return data
+    return Data(rows, np.array(labels, "int32"), name=f"{address} {split}")
 
 
 def _row(sound, model):

@@ -105,8 +105,9 @@ class Music(Symbols):
         symbols = self._write(noise, given.astype("int32"), how)
         return np.stack([self.roll(row) for row in symbols])
 
-    def noise(self, num, seed=None, length=64):
-        """Draw a uniform number for each symbol, (num, length)."""
+    def noise(self, num, seed=None, length=None):
+        """Draw a uniform number for each symbol, (num, length); 64 frames if None."""
+        length = 64 * self.voices if length is None else length
         return philox(seed).random((num, length), dtype="float32")
 
     def score(self, rolls):

@@ -85,6 +85,21 @@ class Symbols:
         (last, state), symbols = scan(one, (last, state), steps)
         return state, last, ops.transpose(symbols)
 
+    def signatures(self):
+        noise = self.noise(1, seed=0)
+        generate = {
+            "noise": noise,
+            "given": np.full(noise.shape, FREE, "int32"),
+            "temperature": np.ones(1, "float32"),
+        }
+        state = {k: np.array(v) for k, v in self.start(1).items()}
+        step = {"symbol": np.full(1, self.symbols, "int32"), "state": state}
+        return {"generate": ("sample", generate), "step": ("_step", step)}
+
+    def _step(self, symbol, state):
+        logits, state = self.step(symbol, state)
+        return {"logits": logits, "state": state}
+
     def _written(self, noise, given, how, most=BUCKETS[-1]):
         """Yield what a few rows write, (n, some) int32 at a time.
 

@@ -174,21 +174,6 @@ class Text(Symbols):
             )
         return x
 
-    def signatures(self):
-        noise = self.noise(1, seed=0)
-        generate = {
-            "noise": noise,
-            "given": np.full(noise.shape, FREE, "int32"),
-            "temperature": np.ones(1, "float32"),
-        }
-        state = {k: np.array(v) for k, v in self.start(1).items()}
-        step = {"symbol": np.full(1, self.symbols, "int32"), "state": state}
-        return {"generate": ("sample", generate), "step": ("_step", step)}
-
-    def _step(self, symbol, state):
-        logits, state = self.step(symbol, state)
-        return {"logits": logits, "state": state}
-
 
 def _shown(characters, most=20):
     """Return characters as a message names them."""

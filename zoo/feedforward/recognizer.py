@@ -111,10 +111,6 @@ class Recognizer(Model):
     def probabilities(self, sounds):
         return [ops.softmax(logits) for logits in self.call(sounds)]
 
-    def _batch(self, data):
-        sounds, labels = data[:2]
-        return sounds, labels
-
     def signatures(self):
         sounds = np.zeros((1, self.samples), "float32")
         return {"classify": ("probabilities", {"sounds": sounds})}

@@ -115,6 +115,3 @@ class ChoraleRNN(Music, Model):
         first = ops.expand_dims(ops.equal(voice, 0), -1)
         allowed = ops.logical_or(ops.logical_or(lower, first), ops.equal(number, 0))
         return ops.where(allowed, logits, -1e9)
-
-    def signatures(self):
-        return {"generate": ("sample", {"noise": self.noise(1, seed=0)})}

@@ -5,8 +5,8 @@ https://arxiv.org/abs/1308.0850, whose pen strokes are frames of sound here: a m
 of Gaussians says what comes, a coin whether anything does. Frames are log mel spectra
 of 8 ms, and phases are found afterwards, see `zoo._speech`: a word is some 50 steps and
 not 4,000 samples, so that a small network, and a phone, can keep it in mind. What
-differs: Gaussians without correlation; GRU by default; dropout of what is heard, so that the
-network does not lean on the last frame alone (Wang et al., 2017, "Tacotron",
+differs: Gaussians without correlation; GRU by default; dropout of what is heard, so
+that the network does not lean on the last frame alone (Wang et al., 2017, "Tacotron",
 https://arxiv.org/abs/1703.10135).
 """
 
