@@ -46,7 +46,8 @@ def inputs(model, num, seed):
     noise = model.noise(num, seed)
     if not isinstance(noise, dict):
         return {"noise": noise, **model.conditions(num)}
-    return {f"noise_{key}": array for key, array in noise.items()}
+    named = {f"noise_{key}": array for key, array in noise.items()}
+    return {**named, **model.conditions(num)}
 
 
 def place(folder, format):

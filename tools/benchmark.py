@@ -4,6 +4,7 @@
     zoo benchmark vae --backends jax,tensorflow --rounds 9
     zoo benchmark vae --json speed.json
     zoo benchmark gan
+    zoo benchmark rnn
     zoo benchmark scaling --plot scaling.png
     zoo benchmark scaling --backends jax --devices 1,8 --batch_sizes 1024,4096
 
@@ -25,6 +26,7 @@ from zoo.tools import _benchmark
 BENCHMARKS = {
     "vae": "zoo.tools._benchmark_vae",
     "gan": "zoo.tools._benchmark_gan",
+    "rnn": "zoo.tools._benchmark_rnn",
     "scaling": "zoo.tools._benchmark_scaling",
 }
 

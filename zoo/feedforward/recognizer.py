@@ -111,6 +111,9 @@ class Recognizer(Model):
     def probabilities(self, sounds):
         return [ops.softmax(logits) for logits in self.call(sounds)]
 
+    def conditions(self, num, **given):
+        return {}  # It makes nothing that could be conditioned.
+
     def signatures(self):
         sounds = np.zeros((1, self.samples), "float32")
         return {"classify": ("probabilities", {"sounds": sounds})}
