@@ -21,7 +21,7 @@ import numpy as np
 from absl import app, flags
 
 import zoo
-from zoo import _registry
+from zoo import _midi, _registry
 from zoo._optimizers import from_recipe
 from zoo._saving import save_preset
 from zoo.trainers import checkpoints, strategies
@@ -93,6 +93,8 @@ def _train(place):
         model = _adopt(model, card)
     elif _DATA.value and hasattr(model, "vocabulary"):
         model = _of_text(model, recipe)
+    if "samples.mid" in SAMPLES.get(model.medium, ()):
+        _midi.load()  # Missed now, not when all is done.
     vars(model)["recipe"] = recipe
     data = opened(recipe, recipe["split"], model)
     if "only_label" in recipe:

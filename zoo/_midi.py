@@ -17,7 +17,7 @@ def write_midi(path, roll, bpm=90):
         roll: Truth values.
         bpm: Quarter notes a minute.
     """
-    mido = _mido()
+    mido = load()
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(bpm))])
     silence = np.zeros((1, roll.shape[1]), bool)
     change = np.diff(np.concatenate([silence, roll, silence]).astype(int), axis=0)
@@ -40,7 +40,7 @@ def read_midi(path):
     Raises:
         ValueError: The file is no MIDI file, or has no notes on a beat.
     """
-    mido = _mido()
+    mido = load()
     try:
         file = mido.MidiFile(path)
     except (OSError, EOFError, ValueError, IndexError, KeyError) as error:
@@ -69,7 +69,8 @@ def read_midi(path):
     return roll
 
 
-def _mido():
+def load():
+    """Return mido, or raise an ImportError that says how to install it."""
     if importlib.util.find_spec("mido") is None:
         raise ImportError(
             'MIDI files need mido, which is not installed: pip install "generative-zoo'
