@@ -1,0 +1,102 @@
+"""The U-Net that models of pixels denoise with."""
+
+import keras
+from keras import layers, ops
+
+from zoo.layers.attention import ImageAttention
+from zoo.layers.embedding import TimeEmbedding
+from zoo.layers.normalization import GroupNorm
+
+GROUPS = 8  # Of channels that are normalised together; fewer where they do not divide.
+
+
+def unet(image_shape, channels, blocks, attention, patch, dropout, classes):
+    """Return the network from images, times in [0, 1] and labels to images.
+
+    As in Ho et al., 2020: each level has `blocks` residual blocks on the way down and
+    one more on the way up, which reads what the way down left; between levels images
+    are halved by a convolution of stride 2 and doubled by repetition and a convolution.
+    What differs: time and label scale and shift what is normalised (Dhariwal & Nichol,
+    2021), and with `patch` above 1 the image is read and written in squares of as many
+    pixels (Hoogeboom et al., 2023, https://arxiv.org/abs/2301.11093, section 3.2).
+
+    Args:
+        image_shape: Height, width and channels.
+        channels: Channels of each level, the finest first.
+        blocks: Residual blocks of a level.
+        attention: Levels that have attention, counted from 0.
+        patch: Side of the squares.
+        dropout: Share of what a block's second convolution reads hidden in training.
+        classes: Number of labels, beside which there is a null label; None for none.
+    """
+    images = keras.Input(image_shape, name="images")
+    times = keras.Input((), name="times")
+    inputs, width = [images, times], 4 * channels[0]
+    e = layers.Dense(width)(TimeEmbedding(channels[0])(times))
+    e = layers.Dense(width)(layers.Activation("silu")(e))
+    if classes:
+        inputs.append(keras.Input((), name="labels", dtype="int32"))
+        e = layers.Add()([e, layers.Embedding(classes + 1, width)(inputs[-1])])
+    e = layers.Activation("silu")(e)
+
+    def level(x, units, depth):
+        x = _residual(x, e, units, dropout)
+        return _attention(x) if depth in attention else x
+
+    x = layers.Conv2D(channels[0], max(3, patch), patch, padding="same")(images)
+    skips = [x]
+    for depth, units in enumerate(channels):
+        if depth:
+            x = layers.Conv2D(x.shape[-1], 3, 2, padding="same")(x)
+            skips.append(x)
+        for _ in range(blocks):
+            x = level(x, units, depth)
+            skips.append(x)
+    x = _residual(x, e, channels[-1], dropout)
+    x = _attention(x) if attention else x
+    x = _residual(x, e, channels[-1], dropout)
+    for depth, units in reversed(list(enumerate(channels))):
+        for _ in range(blocks + 1):
+            x = level(layers.Concatenate()([x, skips.pop()]), units, depth)
+        if depth:
+            x = layers.UpSampling2D()(x)
+            x = layers.Conv2D(units, 3, padding="same")(x)
+    x = layers.Activation("silu")(_norm(x.shape[-1])(x))
+    x = _zero(patch * patch * image_shape[-1], 3)(x)
+    x = layers.Activation("linear", dtype="float32")(x)
+    return keras.Model(inputs, _unfold(x, patch, image_shape), name="network")
+
+
+def _norm(channels):
+    groups = next(g for g in range(min(GROUPS, channels), 0, -1) if channels % g == 0)
+    return GroupNorm(groups)
+
+
+def _residual(x, e, units, dropout):
+    """Return two convolutions of x, the second modulated by e, added to x."""
+    h = layers.Activation("silu")(_norm(x.shape[-1])(x))
+    h = layers.Conv2D(units, 3, padding="same")(h)
+    h = _norm(units)(h, layers.Dense(2 * units)(e))
+    h = layers.Activation("silu")(h)
+    h = layers.Dropout(dropout)(h) if dropout else h
+    h = _zero(units, 3)(h)
+    x = x if x.shape[-1] == units else layers.Conv2D(units, 1)(x)
+    return layers.Add()([x, h])
+
+
+def _attention(x):
+    return ImageAttention(_norm(x.shape[-1]))(x)
+
+
+def _zero(units, size):
+    """Return a convolution that is 0 at first, so that a block starts as nothing."""
+    return layers.Conv2D(units, size, padding="same", kernel_initializer="zeros")
+
+
+def _unfold(x, patch, image_shape):
+    """Return squares of pixels, held as channels, side by side as an image."""
+    if patch == 1:
+        return x
+    height, width, channels = image_shape
+    x = ops.reshape(x, (-1, height // patch, width // patch, patch, patch, channels))
+    return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, *image_shape))

@@ -1,0 +1,59 @@
+"""Group normalisation that costs a convolutional network little."""
+
+from keras import layers, ops
+
+
+class GroupNorm(layers.Layer):
+    """Normalise groups of channels of each image (Wu & He, 2018).
+
+    What Keras' own layer does, with sums over channels first and groups afterwards: the
+    pixels are read once and written once. A scale and a shift from outside may come in
+    place of the layer's own, as adaptive group normalisation wants it (Dhariwal &
+    Nichol, 2021, https://arxiv.org/abs/2105.05233, section 4.1).
+
+    Args:
+        groups: Number of groups, which divides the channels.
+        epsilon: Added to the variance.
+    """
+
+    def __init__(self, groups, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.groups, self.epsilon = groups, epsilon
+
+    def build(self, x_shape, modulation_shape=None):
+        channels = x_shape[-1]
+        if channels % self.groups:
+            raise ValueError(
+                f"The groups divide the channels; {self.groups} and {channels} do not."
+            )
+        common = {"shape": (channels,), "autocast": False}
+        self.gamma = self.add_weight(initializer="ones", name="gamma", **common)
+        self.beta = self.add_weight(initializer="zeros", name="beta", **common)
+
+    def call(self, x, modulation=None):
+        """Return x normalised.
+
+        Args:
+            x: (n, height, width, channels).
+            modulation: (n, 2 · channels), scale and shift, of 0 on average; or None.
+        """
+        channels = x.shape[-1]
+        wide = ops.cast(x, "float32")
+        moments = ops.concatenate(
+            [ops.mean(wide, (1, 2)), ops.mean(ops.square(wide), (1, 2))], axis=-1
+        )
+        size = channels // self.groups
+        moments = ops.reshape(moments, (-1, 2, self.groups, size))
+        mean, square = ops.split(ops.mean(moments, axis=-1), 2, axis=1)
+        inverse = ops.rsqrt(ops.relu(square - mean * mean) + self.epsilon)
+        scale, mean = (ops.repeat(t[:, 0], size, axis=-1) for t in (inverse, mean))
+        scale = scale * self.gamma
+        shift = self.beta - mean * scale
+        if modulation is not None:
+            more, add = ops.split(ops.cast(modulation, "float32"), 2, axis=-1)
+            scale, shift = scale * (1.0 + more), shift * (1.0 + more) + add
+        scale, shift = (ops.cast(t[:, None, None], x.dtype) for t in (scale, shift))
+        return x * scale + shift
+
+    def compute_output_shape(self, x_shape, modulation_shape=None):
+        return x_shape
