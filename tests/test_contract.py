@@ -89,8 +89,21 @@ SMALL = {
         "patch": [8],
         "pool": 5,
     },
+    "DDPM": {"image_shape": [8, 8, 1], "channels": [8, 8], "blocks": 1, "drop": 0.0},
+    "DDPM-classes": {
+        "image_shape": [8, 8, 3],
+        "channels": [8],
+        "blocks": 1,
+        "patch": 2,
+        "dropout": 0.1,
+        "prediction": "epsilon",
+        "schedule": "linear",
+        "min_snr": 0.0,
+        "classes": 3,
+    },
 }
 READERS = {"Classifier": "classify", "DCGAN": "judge", "WGANGP": "judge"}
+READERS |= {"DDPM": "score"}
 READERS |= {"MADE": "score", "Pix2Pix": "translate", "CycleGAN": "translate"}
 
 

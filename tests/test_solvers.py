@@ -85,7 +85,7 @@ def test_solvers_converge_at_their_order(solver, name):
     numbers = np.array([40, 80, 160, 320])
     errors = []
     for steps in numbers:
-        table = solvers.SOLVERS[solver][0](schedule, times(steps, first, last))
+        table = solvers.SOLVERS[solver](schedule, times(steps, first, last))
         errors.append(np.abs(walk(table, x, schedule) - exact).mean())
     order = -np.polyfit(np.log(numbers), np.log(errors), 1)[0]
     assert abs(order - ORDERS[solver]) < 0.2, order
@@ -104,7 +104,7 @@ def test_compiled_loops_are_the_recursion(name):
         noisy = solver == "ddpm"
         given = [tensors[1][:, :10]] if noisy else []
         found = function(denoise, tensors[0], schedule, grid, *given)
-        table = solvers.SOLVERS[solver][0](schedule, grid)
+        table = solvers.SOLVERS[solver](schedule, grid)
         assert len(table.times) == (19 if solver == "heun" else 10)
         exact = walk(table, x, schedule, fresh if noisy else None)
         np.testing.assert_allclose(ops.convert_to_numpy(found), exact, atol=2e-4)
@@ -126,21 +126,22 @@ def test_ddim_without_noise_repeats_and_goes_back(name):
 def test_samples_are_of_the_mixture(solver):
     schedule, draw = SCHEDULES["cosine"], np.random.default_rng(2)
     x, fresh = draw.normal(size=20_000), draw.normal(size=(20_000, 100))
-    table = solvers.SOLVERS[solver][0](schedule, times(100))
+    table = solvers.SOLVERS[solver](schedule, times(100))
     found = walk(table, x, schedule, fresh if solver == "ddpm" else None)
     mean = SHARES @ MEANS
     variance = SHARES @ (SCALES**2 + MEANS**2) - mean**2
     np.testing.assert_allclose(found.mean(), mean, atol=0.02)
-    np.testing.assert_allclose(found.var(), variance, rtol=0.05)
+    rtol = 0.08 if solver == "ddpm" else 0.03  # Of order 1, with too little noise.
+    np.testing.assert_allclose(found.var(), variance, rtol=rtol)
 
 
 def test_repeated_steps_keep_the_distribution():
     schedule, draw = SCHEDULES["cosine"], np.random.default_rng(3)
-    grid = times(20)
+    grid = times(100)
     table = solvers.repeated(solvers.ddpm_table(schedule, grid), schedule, grid, 3)
-    assert len(table.times) == 60
-    x, fresh = draw.normal(size=20_000), draw.normal(size=(20_000, 60))
+    assert len(table.times) == 300
+    x, fresh = draw.normal(size=5_000), draw.normal(size=(5_000, 300))
     found = walk(table, x, schedule, fresh)
     variance = SHARES @ (SCALES**2 + MEANS**2) - (SHARES @ MEANS) ** 2
     np.testing.assert_allclose(found.mean(), SHARES @ MEANS, atol=0.02)
-    np.testing.assert_allclose(found.var(), variance, rtol=0.1)
+    np.testing.assert_allclose(found.var(), variance, rtol=0.15)

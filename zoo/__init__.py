@@ -23,6 +23,7 @@ MODELS = {
     "Pix2Pix": "zoo.adversarial.pix2pix",
     "DCGAN": "zoo.adversarial.dcgan",
     "WGANGP": "zoo.adversarial.wgan_gp",
+    "DDPM": "zoo.diffusion.ddpm",
 }
 
 _here = Path(__file__).resolve().parent

@@ -14,15 +14,8 @@ from zoo._faults import Guard
 from zoo._optimizers import Team, free, from_recipe
 
 VERBS = (
-    *(
-        "generate",
-        "stream",
-        "encode",
-        "decode",
-        "reconstruct",
-        "interpolate",
-        "translate",
-    ),
+    *("generate", "stream", "encode", "decode", "reconstruct", "interpolate"),
+    *("translate", "inpaint", "edit"),
     *("score", "elbo", "classify", "features"),
     *("fit", "evaluate", "save_preset", "export"),
 )
@@ -128,6 +121,14 @@ class Model(keras.Model):
         Raises:
             ValueError: `num`, `seed` or a condition is out of range or unknown.
         """
+        num = self._number(num)
+        options = {k: conditions.pop(k) for k in self.options if k in conditions}
+        conditions = self.conditions(num, **conditions)
+        noise = self.noise(num, seed, **options)
+        return self._run("sample", noise, *conditions.values())
+
+    def _number(self, num):
+        """Return how many samples are asked for, or say why they are too many."""
         if "generate" not in self.verbs():
             raise AttributeError(self._no_verb("generate"))
         num, each = self._count(num), 4 * math.prod(self.image_shape or ())
@@ -136,10 +137,7 @@ class Model(keras.Model):
                 f"generate returns at most {BYTES >> 30} GiB, here {BYTES // each:,} "
                 f"samples; {num:,} are {num * each / 2**30:.1f} GiB. Ask several times."
             )
-        options = {k: conditions.pop(k) for k in self.options if k in conditions}
-        conditions = self.conditions(num, **conditions)
-        noise = self.noise(num, seed, **options)
-        return self._run("sample", noise, *conditions.values())
+        return num
 
     def conditions(self, num, **given):
         """Check the conditions of `num` samples and return them as arrays."""

@@ -24,11 +24,13 @@ def unet(image_shape, channels, blocks, attention, patch, dropout, classes):
         image_shape: Height, width and channels.
         channels: Channels of each level, the finest first.
         blocks: Residual blocks of a level.
-        attention: Levels that have attention, counted from 0.
+        attention: Levels that have attention, counted from 0, or from the end by -1.
         patch: Side of the squares.
         dropout: Share of what a block's second convolution reads hidden in training.
         classes: Number of labels, beside which there is a null label; None for none.
     """
+    _check(image_shape, channels, blocks, attention, patch, dropout)
+    attention = {level % len(channels) for level in attention}
     images = keras.Input(image_shape, name="images")
     times = keras.Input((), name="times")
     inputs, width = [images, times], 4 * channels[0]
@@ -65,6 +67,30 @@ def unet(image_shape, channels, blocks, attention, patch, dropout, classes):
     x = _zero(patch * patch * image_shape[-1], 3)(x)
     x = layers.Activation("linear", dtype="float32")(x)
     return keras.Model(inputs, _unfold(x, patch, image_shape), name="network")
+
+
+def _check(image_shape, channels, blocks, attention, patch, dropout):
+    """Refuse images that cannot be halved so often, and levels that are not there."""
+    levels = len(channels)
+    if not 1 <= levels <= 8 or not 1 <= blocks <= 8 or not 1 <= patch <= 16:
+        raise ValueError(
+            "A U-Net has 1 to 8 channels, one for each level, 1 to 8 blocks and a "
+            f"patch of 1 to 16; these are {channels!r}, {blocks} and {patch}."
+        )
+    if any(channel < 2 or channel % 2 for channel in channels):
+        raise ValueError(f"channels are even and 2 or more, not {channels!r}.")
+    multiple = patch << (levels - 1)
+    if any(side < 1 or side % multiple for side in image_shape[:2]):
+        raise ValueError(
+            f"The sides of images are multiples of {multiple} here, patch times 2 for "
+            f"each level but one; these are {image_shape[:2]!r}."
+        )
+    if any(not -levels <= level < levels for level in attention):
+        raise ValueError(
+            f"attention names levels from {-levels} to {levels - 1}, not {attention!r}."
+        )
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is in [0, 1), not {dropout}.")
 
 
 def _norm(channels):

@@ -226,12 +226,12 @@ def _finish(mix, times):
         mix[-1] = 0.0, 1.0, 0.0, 0.0
 
 
-# Name to (table of (schedule, times), whether it draws fresh noise).
+# Name to its table, a function of (schedule, times).
 SOLVERS = {
-    "ddpm": (ddpm_table, True),
-    "ddim": (ddim_table, False),
-    "euler": (euler_table, False),
-    "heun": (heun_table, False),
-    "dpm++": (dpm_table, False),
-    "jumps": (jumps_table, True),
+    "ddpm": ddpm_table,
+    "ddim": ddim_table,
+    "euler": euler_table,
+    "heun": heun_table,
+    "dpm++": dpm_table,
+    "jumps": jumps_table,
 }
