@@ -34,11 +34,15 @@ class Sets:
             takes is read channel by channel, as in Stacked MNIST.
         num: How many samples, and how many of the real images at most.
         seed: Of the samples, and of which training images are taken.
+        labels: "test" gives samples the labels of the test set, where these are not
+            in equal shares; None takes all labels in turn.
     """
 
-    def __init__(self, model, test, train, judge, num, seed=0):
+    def __init__(self, model, test, train, judge, num, seed=0, labels=None):
+        if labels not in (None, "test"):
+            raise ValueError(f"labels are 'test' or none, not {labels!r}.")
         self.model, self.test, self.open, self.num = model, test, train, num
-        self.judge, self.seed, self._held = judge, seed, {}
+        self.judge, self.seed, self.asked, self._held = judge, seed, labels, {}
 
     @functools.cached_property
     def train(self):
@@ -81,7 +85,10 @@ class Sets:
     def _fakes(self):
         if self.model.pairs:
             return self.model.translate(self.test[np.arange(self.num)][0])
-        return self.model.generate(self.num, seed=self.seed)
+        given = {}
+        if self.asked:
+            given["labels"] = self.test[np.arange(self.num)][1]
+        return self.model.generate(self.num, seed=self.seed, **given)
 
     def _real(self, which):
         data = self.test if which in ("test", "source") else self.train

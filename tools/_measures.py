@@ -15,21 +15,29 @@ from zoo.tools._translation import cycle, translation
 from zoo.trainers.data import open_for
 
 
-def likelihood(model, data, samples=5000, seed=0, progress=None):
+def likelihood(model, data, samples=5000, seed=0, progress=None, limit=None):
     """Return the negative log-likelihood and ELBO in nats, lower is better.
 
     Of a model whose likelihood is exact, that alone; it takes no samples. Of text it is
-    a character's, of the whole text read once from its start; of music, a frame's.
+    a character's, of the whole text read once from its start; of music, a frame's. Of
+    one that bounds it by steps drawn by lot, in bits per dimension.
+
+    Args:
+        model, data, seed, progress: As in `measure`.
+        samples: Of each image.
+        limit: Images that are scored; None for all.
     """
     if model.medium == "text":
         return {"nll": -model.score(data.text)[0]}
     if model.medium == "music":
         frames = np.array([len(roll) for roll in data.rolls])
         return {"nll": -(model.score(data.rolls) * frames).sum() / frames.sum()}
-    images, *labels = _whole(data)
-    if "elbo" not in model.verbs():
-        return {"nll": -model.score(images, seed=seed).mean()}
+    images, *labels = _whole(data.only(slice(limit)))
     options = {"labels": labels[0]} if labels else {}
+    if "elbo" not in model.verbs():
+        if "samples" in inspect.signature(model.score).parameters:
+            options["samples"] = samples
+        return {"nll": -model.score(images, seed=seed, **options).mean()}
     score, elbo = model.bounds(
         images, samples=samples, seed=seed, progress=progress, **options
     )
@@ -167,7 +175,7 @@ def measure(model, data, wanted, progress=None, train=None):
     return results
 
 
-def _between(name, model, data, train, done, few=False, seed=0):
+def _between(name, model, data, train, done, few=False, seed=0, labels=None):
     what, which, judge, num = _distances.parse(name)
     num = min(num, len(data))
     if num < _distances.FEWEST and not few:
@@ -176,9 +184,9 @@ def _between(name, model, data, train, done, few=False, seed=0):
             f"images; here {num:,}. With --few, the option few, it is measured all the "
             "same, and says little."
         )
-    key = judge, num, seed
+    key = judge, num, seed, labels
     if key not in done:
-        done[key] = _distances.Sets(model, data, train, judge, num, seed)
+        done[key] = _distances.Sets(model, data, train, judge, num, seed, labels)
     return float(_distances.BETWEEN[what](done[key], which))
 
 

@@ -133,22 +133,23 @@ PICTURES["closest.png"] = save_closest
 
 
 class Grid(keras.callbacks.Callback):
-    """Write samples of the same noise at the end of each epoch: a grid, or a text.
+    """Write samples of the same noise at ends of epochs: a grid, or a text.
 
     Where the optimizer averages weights, by the averages, as the end will have them.
 
     Args:
         folder: Where to.
         data: `Data` of pairs, for a model from image to image.
+        every: Epochs from one grid to the next.
     """
 
-    def __init__(self, folder, data=None):
+    def __init__(self, folder, data=None, every=1):
         super().__init__()
-        self.folder, self.data = folder, data
+        self.folder, self.data, self.every = folder, data, every
         folder.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        if can_sample(self.model):
+        if can_sample(self.model) and not (epoch + 1) % self.every:
             name = SAMPLES[self.model.medium][0]
             path = self.folder / f"epoch_{epoch + 1:04d}{Path(name).suffix}"
             with averaged(self.model):

@@ -31,6 +31,7 @@ from zoo.trainers.pictures import PICTURES, SAMPLES, Grid, can_sample
 from zoo.trainers.texts import vocabulary_of
 
 FLAGS = flags.FLAGS
+GRIDS = 50  # Of samples at the ends of epochs, about.
 _PRESET = flags.DEFINE_string("preset", None, "Preset whose recipe to follow.")
 _OUT = flags.DEFINE_string("out", None, "Folder to write the trained preset to.")
 _INIT = flags.DEFINE_string("init", None, "Preset or folder to start from.")
@@ -166,7 +167,12 @@ def fit(model, data, recipe, out, place):
     callbacks = [batches.follow(steps), saving]
     if place.chief:
         log = keras.callbacks.CSVLogger(str(out / "log.csv"), append=done + steps > 0)
-        callbacks += [*_watch(model, data, recipe), log, Grid(out / "samples", data)]
+        every = max(1, recipe["epochs"] // GRIDS)
+        callbacks += [
+            *_watch(model, data, recipe),
+            log,
+            Grid(out / "samples", data, every),
+        ]
         if _LOGDIR.value:
             callbacks.append(keras.callbacks.TensorBoard(_LOGDIR.value))
     # Keras would shuffle the batches again, by no seed of ours.
