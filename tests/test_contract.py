@@ -101,9 +101,28 @@ SMALL = {
         "min_snr": 0.0,
         "classes": 3,
     },
+    "DiT": {"image_shape": [8, 8, 1], "width": 16, "depth": 2, "heads": 2},
+    "DiT-classes": {
+        "image_shape": [8, 8, 3],
+        "patch": 2,
+        "width": 12,
+        "depth": 1,
+        "heads": 1,
+        "objective": "ddpm",
+        "classes": 3,
+    },
+    "ConsistencyModel": {
+        "image_shape": [8, 8, 1],
+        "channels": [8],
+        "blocks": 1,
+        "patch": 2,
+        "segments": 2,
+        "grid": 8,
+        "classes": 3,
+    },
 }
 READERS = {"Classifier": "classify", "DCGAN": "judge", "WGANGP": "judge"}
-READERS |= {"DDPM": "score"}
+READERS |= dict.fromkeys(("DDPM", "DiT", "ConsistencyModel"), "score")
 READERS |= {"MADE": "score", "Pix2Pix": "translate", "CycleGAN": "translate"}
 
 

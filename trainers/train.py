@@ -85,7 +85,8 @@ def _train(place):
     keras.config.set_dtype_policy(recipe["dtype"])
     init = recipe.get("init")
     model = zoo.load(init or _PRESET.value, weights=bool(init))
-    if type(model).__name__ != card["model"]:
+    cls = getattr(zoo, card["model"], type(model))
+    if type(model).__name__ not in (card["model"], *cls.starts_from):
         raise app.UsageError(
             f"--init {init} is a {type(model).__name__}; "
             f"{_PRESET.value} is a {card['model']}."
@@ -252,7 +253,7 @@ def _claim(out, place):
 
 def _adopt(model, card):
     """Give the weights of --init to a model with the preset's own arguments."""
-    own = type(model)(**card["config"])
+    own = getattr(zoo, card["model"])(**card["config"])
     try:
         own.set_weights(model.get_weights())
     except ValueError as error:

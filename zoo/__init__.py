@@ -24,6 +24,8 @@ MODELS = {
     "DCGAN": "zoo.adversarial.dcgan",
     "WGANGP": "zoo.adversarial.wgan_gp",
     "DDPM": "zoo.diffusion.ddpm",
+    "DiT": "zoo.diffusion.dit",
+    "ConsistencyModel": "zoo.diffusion.consistency",
 }
 
 _here = Path(__file__).resolve().parent

@@ -40,6 +40,7 @@ class Model(keras.Model):
         image_shape: Height, width and channels of the images; None if of none.
         options: Arguments of `noise` that `generate` takes too.
         pairs: Whether it learns from two arrays of images of that shape.
+        starts_from: Other classes whose weights it can go on from.
     """
 
     medium = "images"
@@ -47,6 +48,7 @@ class Model(keras.Model):
     image_shape = None
     options = ()
     pairs = False
+    starts_from = ()
 
     def __new__(cls, *args, **kwargs):
         model = super().__new__(cls, *args, **kwargs)

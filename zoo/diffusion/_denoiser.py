@@ -16,7 +16,7 @@ from zoo._model import BUCKETS, BYTES, philox, unit
 from zoo.diffusion import solvers
 from zoo.diffusion._likelihood import Likelihood
 from zoo.diffusion._pictures import Pictures
-from zoo.diffusion.schedules import SCHEDULES, even_times, times
+from zoo.diffusion.schedules import SCHEDULES, STEPS, even_times, times
 
 # What a network may predict: the image D from x, the prediction F, α and σ.
 IMAGE_OF = {
@@ -87,27 +87,34 @@ class Denoiser(Pictures, Likelihood):
 
     # What it learns
 
-    def _noised(self, images, labels, times):
-        """Return x, ε, α and σ at times, and labels of which some are dropped."""
+    def _drawn(self, images, labels):
+        """Return images in [-1, 1], noise, and labels of which some are dropped."""
+        images = 2.0 * unit(images) - 1.0
         noise = keras.random.normal(ops.shape(images), seed=self.seed)
-        alpha, sigma = self._marginals(times)
         if labels is not None:
             labels = ops.cast(labels, "int32")
             coin = keras.random.uniform(ops.shape(labels), seed=self.seed)
             labels = ops.where(coin < self.drop, self.classes, labels)
-        return alpha * images + sigma * noise, noise, alpha, sigma, labels
+        return images, noise, labels
 
     def _errors(self, images, labels, times):
-        """Return the mean squared error of each prediction, (n,), and its log-SNR."""
-        images = 2.0 * unit(images) - 1.0
-        x, noise, alpha, sigma, labels = self._noised(images, labels, times)
+        """Return the mean squared error of each prediction, (n,), and α² / σ²."""
+        images, noise, labels = self._drawn(images, labels)
+        alpha, sigma = self._marginals(times)
         target = TARGET[self.prediction](images, noise, alpha, sigma)
-        found = self(x, times, labels, training=True)
+        found = self(alpha * images + sigma * noise, times, labels, training=True)
         snr = ops.reshape(ops.square(alpha / sigma), (-1,))
         return ops.mean(ops.square(found - target), axis=(1, 2, 3)), snr
 
-    def _times(self, images):
-        return even_times(images, self.seed)
+    def _chain_loss(self, images, labels, min_snr):
+        """Return the mean error at 1,000 times, weighted by min-SNR."""
+        times = (ops.floor(STEPS * even_times(images, self.seed)) + 1.0) / STEPS
+        errors, snr = self._errors(images, labels, times)
+        if min_snr:
+            # The image's error is the prediction's over this.
+            scale = {"epsilon": snr, "x0": 1.0, "v": snr + 1.0}[self.prediction]
+            errors = errors * ops.minimum(snr, min_snr) / scale
+        return ops.mean(errors)
 
     # How it samples
 

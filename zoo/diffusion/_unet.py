@@ -66,7 +66,7 @@ def unet(image_shape, channels, blocks, attention, patch, dropout, classes):
     x = layers.Activation("silu")(_norm(x.shape[-1])(x))
     x = _zero(patch * patch * image_shape[-1], 3)(x)
     x = layers.Activation("linear", dtype="float32")(x)
-    return keras.Model(inputs, _unfold(x, patch, image_shape), name="network")
+    return keras.Model(inputs, unfold(x, patch, image_shape), name="network")
 
 
 def _check(image_shape, channels, blocks, attention, patch, dropout):
@@ -119,7 +119,7 @@ def _zero(units, size):
     return layers.Conv2D(units, size, padding="same", kernel_initializer="zeros")
 
 
-def _unfold(x, patch, image_shape):
+def unfold(x, patch, image_shape):
     """Return squares of pixels, held as channels, side by side as an image."""
     if patch == 1:
         return x

@@ -7,12 +7,9 @@ without a classifier (Ho & Salimans, 2022, https://arxiv.org/abs/2207.12598). Wh
 differs: the schedules are functions of time, read at 1,000 times in training.
 """
 
-from keras import ops
-
 from zoo._model import Model
 from zoo.diffusion._denoiser import Denoiser
 from zoo.diffusion._unet import unet
-from zoo.diffusion.schedules import STEPS
 
 
 class DDPM(Denoiser, Model):
@@ -64,10 +61,4 @@ class DDPM(Denoiser, Model):
 
     def objective(self, images, labels=None):
         """Return the mean error of the prediction, weighted; equation 14."""
-        times = (ops.floor(STEPS * self._times(images)) + 1.0) / STEPS
-        errors, snr = self._errors(images, labels, times)
-        if self.min_snr:
-            # The image's error is the prediction's over this.
-            scale = {"epsilon": snr, "x0": 1.0, "v": snr + 1.0}[self.prediction]
-            errors = errors * ops.minimum(snr, self.min_snr) / scale
-        return ops.mean(errors)
+        return self._chain_loss(images, labels, self.min_snr)
