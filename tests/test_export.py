@@ -70,6 +70,7 @@ def test_every_signature_gives_what_keras_gives(name, format, tmp_path):
         return makes_as_keras_does(model, run)
     images = np.random.default_rng(0).random((2, *model.image_shape), dtype="float32")
     labels, binary = model.conditions(2), images.round()
+    times = np.full((2,), 0.3, "float32")
     verbs = {
         "classify": lambda: ({"images": images}, model.classify(images)),
         "score": lambda: ({"images": binary}, model.score(binary)),
@@ -77,6 +78,10 @@ def test_every_signature_gives_what_keras_gives(name, format, tmp_path):
         "translate_back": lambda: (
             {"images": images},
             model.translate(images, back=True),
+        ),
+        "denoise": lambda: (
+            {"images": images, "times": times, **labels},
+            model._run("denoise", images, times, *labels.values()),
         ),
         "generate": lambda: (inputs(model, 2, seed=7), model.generate(2, seed=7)),
         "encode": lambda: (
