@@ -19,8 +19,8 @@ class Likelihood:
 
         The variational bound of a chain of 1,000 steps (Ho et al., 2020, equation 5;
         Kingma et al., 2021, equation 13) for images of 256 levels: its negative is the
-        number that papers print. The steps but the first are drawn by lot, evenly
-        spread.
+        number that papers print. The steps but the first are drawn by lot, evenly in
+        the logarithm of signal to noise.
 
         Args:
             images: (N, height, width, channels): float in [0, 1], which is rounded to
@@ -57,22 +57,21 @@ class Likelihood:
         first = np.full((n,), 1 / STEPS, "float32")
         total = self._run("log_levels", x, draw(), first, *given, rows=64)
         total = total.astype("float64")
-        offset = generator.random(n)
+        alpha, sigma = self.schedule(np.arange(1, STEPS + 1) / STEPS)
+        snr = (alpha / sigma) ** 2
+        shares = -np.diff(np.log(np.maximum(snr, 1e-7)))  # 0 where a flow starts.
+        shares /= shares.sum()
+        weights = 0.5 * (snr[:-1] - snr[1:]) / (shares * samples)  # From t to t - 1.
+        bounds, offset = np.cumsum(shares)[:-1], generator.random(n)
         for index in range(samples):
-            share = (index + offset) / samples
-            step = 2 + np.minimum(np.floor(share * (STEPS - 1)), STEPS - 2)
-            later, sooner = self._snr(step / STEPS), self._snr((step - 1) / STEPS)
-            now = (step / STEPS).astype("float32")
+            step = np.searchsorted(bounds, (index + offset) / samples)
+            now = ((step + 2) / STEPS).astype("float32")
             error = self._run("squared_error", x, draw(), now, *given, rows=64)
-            total -= (STEPS - 1) / samples * 0.5 * (sooner - later) * error
+            total -= weights[step] * error
         alpha, sigma = self.schedule(np.float64(1.0))
         prior = sigma**2 - 1 - 2 * np.log(sigma)
         square = np.square(x.reshape(n, -1), dtype="float64").sum(1)
         return total - 0.5 * (prior * x[0].size + alpha**2 * square)
-
-    def _snr(self, times):
-        alpha, sigma = self.schedule(times)
-        return (alpha / sigma) ** 2
 
     def squared_error(self, images, noise, times, labels=None):
         """Return |x - D|² of images in [-1, 1] seen at times, (n,)."""
