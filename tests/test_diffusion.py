@@ -92,6 +92,26 @@ def test_times_are_told_apart():
     assert gaps[~np.eye(101, dtype=bool)].min() > 0.5
 
 
+@pytest.mark.parametrize("name", ["DDPM", "DiT"])
+def test_half_precision_keeps_times_and_noise_apart(name):
+    """Half of float32 would see one time in these two, and no noise."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model, seen = awake(build(name)), []
+        inner = model.network.call
+        model.network.call = lambda inputs, **kw: (
+            seen.append([str(x.dtype) for x in inputs]) or inner(inputs, **kw)
+        )
+        x = tensor(np.ones((2, *SHAPE)))
+        found = value(model(x, tensor([0.7, 0.7004])))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert all("float32" in dtype for dtype in seen[0])
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+    kinds = {layer.compute_dtype for layer in model.network.layers}
+    assert "bfloat16" in kinds
+
+
 @pytest.mark.parametrize("prediction", IMAGE_OF)
 def test_a_prediction_tells_the_image(prediction):
     schedule = SCHEDULES["straight" if prediction == "velocity" else "cosine"]

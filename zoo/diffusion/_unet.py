@@ -4,7 +4,7 @@ import keras
 from keras import layers, ops
 
 from zoo.layers.attention import ImageAttention
-from zoo.layers.embedding import TimeEmbedding
+from zoo.layers.embedding import TimeEmbedding, label_embedding
 from zoo.layers.normalization import GroupNorm
 
 GROUPS = 8  # Of channels that are normalised together; fewer where they do not divide.
@@ -34,11 +34,11 @@ def unet(image_shape, channels, blocks, attention, patch, dropout, classes):
     images = keras.Input(image_shape, name="images")
     times = keras.Input((), name="times")
     inputs, width = [images, times], 4 * channels[0]
-    e = layers.Dense(width)(TimeEmbedding(channels[0])(times))
+    e = layers.Dense(width)(TimeEmbedding(channels[0], dtype="float32")(times))
     e = layers.Dense(width)(layers.Activation("silu")(e))
     if classes:
         inputs.append(keras.Input((), name="labels", dtype="int32"))
-        e = layers.Add()([e, layers.Embedding(classes + 1, width)(inputs[-1])])
+        e = layers.Add()([e, label_embedding(classes, width)(inputs[-1])])
     e = layers.Activation("silu")(e)
 
     def level(x, units, depth):
@@ -66,7 +66,9 @@ def unet(image_shape, channels, blocks, attention, patch, dropout, classes):
     x = layers.Activation("silu")(_norm(x.shape[-1])(x))
     x = _zero(patch * patch * image_shape[-1], 3)(x)
     x = layers.Activation("linear", dtype="float32")(x)
-    return keras.Model(inputs, unfold(x, patch, image_shape), name="network")
+    x = unfold(x, patch, image_shape)
+    # Its inputs stay float32: half of it would blur times, and the least noise.
+    return keras.Model(inputs, x, name="network", dtype="float32")
 
 
 def _check(image_shape, channels, blocks, attention, patch, dropout):

@@ -52,7 +52,7 @@ class ConsistencyModel(Denoiser, Model):
         classes=None,
         drop=0.1,
     ):
-        super().__init__()
+        super().__init__(autocast=False)
         whole = 1 <= segments <= 64 and segments <= grid <= 10_000
         if not whole or grid % segments or limit <= 0:
             raise ValueError(

@@ -46,7 +46,7 @@ class DDPM(Denoiser, Model):
         classes=None,
         drop=0.1,
     ):
-        super().__init__()
+        super().__init__(autocast=False)
         if prediction == "velocity" or schedule == "straight" or min_snr < 0:
             raise ValueError(
                 "DDPM predicts epsilon, x0 or v on a linear or cosine schedule, with "

@@ -16,7 +16,7 @@ from zoo.diffusion._denoiser import Denoiser
 from zoo.diffusion._unet import unfold
 from zoo.diffusion.schedules import even_times
 from zoo.layers.attention import SelfAttention
-from zoo.layers.embedding import TimeEmbedding
+from zoo.layers.embedding import TimeEmbedding, label_embedding
 
 
 class DiT(Denoiser, Model):
@@ -49,7 +49,7 @@ class DiT(Denoiser, Model):
         classes=None,
         drop=0.1,
     ):
-        super().__init__()
+        super().__init__(autocast=False)
         if objective not in ("flow", "ddpm") or min_snr < 0:
             raise ValueError(
                 "objective is 'flow' or 'ddpm' and min_snr 0 or more; these are "
@@ -80,11 +80,13 @@ def transformer(image_shape, patch, width, depth, heads, mlp, classes):
     images = keras.Input(image_shape, name="images")
     times = keras.Input((), name="times")
     inputs = [images, times]
-    c = layers.Dense(width, activation="silu")(TimeEmbedding(256)(times))
+    c = layers.Dense(width, activation="silu")(
+        TimeEmbedding(256, dtype="float32")(times)
+    )
     c = layers.Dense(width)(c)
     if classes:
         inputs.append(keras.Input((), name="labels", dtype="int32"))
-        c = layers.Add()([c, layers.Embedding(classes + 1, width)(inputs[-1])])
+        c = layers.Add()([c, label_embedding(classes, width)(inputs[-1])])
     c = layers.Activation("silu")(c)
     rows, columns = (side // patch for side in image_shape[:2])
     x = ops.reshape(images, (-1, rows, patch, columns, patch, channels))
@@ -102,7 +104,9 @@ def transformer(image_shape, patch, width, depth, heads, mlp, classes):
     x = _modulated(x, *_modulation(c, width, 2))
     x = layers.Dense(patch * patch * channels, kernel_initializer="zeros")(x)
     x = layers.Activation("linear", dtype="float32")(x)
-    return keras.Model(inputs, unfold(x, patch, image_shape), name="network")
+    x = unfold(x, patch, image_shape)
+    # Its inputs stay float32: half of it would blur times, and the least noise.
+    return keras.Model(inputs, x, name="network", dtype="float32")
 
 
 class Positions(layers.Layer):

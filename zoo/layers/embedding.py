@@ -2,7 +2,16 @@
 
 import math
 
-from keras import layers, ops
+from keras import initializers, layers, ops
+
+
+def label_embedding(classes, width):
+    """Return the layer that makes labels vectors, and `classes` itself one for none.
+
+    They are apart from the start, about as far as times are.
+    """
+    start = initializers.RandomNormal(stddev=0.5)
+    return layers.Embedding(classes + 1, width, embeddings_initializer=start)
 
 
 class TimeEmbedding(layers.Layer):
