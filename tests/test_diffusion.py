@@ -11,6 +11,7 @@ from test_contract import SMALL, build
 import zoo
 from zoo.diffusion import solvers
 from zoo.diffusion._denoiser import IMAGE_OF, TARGET
+from zoo.diffusion._unet import fold, unfold
 from zoo.diffusion.consistency import ConsistencyModel
 from zoo.diffusion.schedules import SCHEDULES, times
 from zoo.layers.attention import SelfAttention
@@ -83,6 +84,13 @@ def test_attention_is_softmax_of_products():
     np.testing.assert_allclose(found, value(layer.out(mixed)), atol=1e-5)
     with pytest.raises(ValueError, match="heads divide the width; 3 and 8"):
         SelfAttention(3)(x)
+
+
+def test_squares_are_folded_and_back():
+    x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3).astype("float32")
+    folded = value(fold(tensor(x), 2))
+    np.testing.assert_array_equal(folded[1, 1, 2], x[1, 2:4, 4:6].reshape(-1))
+    np.testing.assert_array_equal(value(unfold(folded, 2, (4, 6, 3))), x)
 
 
 def test_times_are_told_apart():

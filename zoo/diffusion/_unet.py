@@ -45,7 +45,7 @@ def unet(image_shape, channels, blocks, attention, patch, dropout, classes):
         x = _residual(x, e, units, dropout)
         return _attention(x) if depth in attention else x
 
-    x = layers.Conv2D(channels[0], max(3, patch), patch, padding="same")(images)
+    x = layers.Conv2D(channels[0], 3, padding="same")(fold(images, patch))
     skips = [x]
     for depth, units in enumerate(channels):
         if depth:
@@ -119,6 +119,17 @@ def _attention(x):
 def _zero(units, size):
     """Return a convolution that is 0 at first, so that a block starts as nothing."""
     return layers.Conv2D(units, size, padding="same", kernel_initializer="zeros")
+
+
+def fold(x, patch):
+    """Return squares of pixels of images as the channels of smaller ones."""
+    if patch == 1:
+        return x
+    height, width, channels = x.shape[1:]
+    x = ops.reshape(x, (-1, height // patch, patch, width // patch, patch, channels))
+    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+    shape = height // patch, width // patch, patch * patch * channels
+    return ops.reshape(x, (-1, *shape))
 
 
 def unfold(x, patch, image_shape):

@@ -13,7 +13,7 @@ from keras import layers, ops
 
 from zoo._model import Model
 from zoo.diffusion._denoiser import Denoiser
-from zoo.diffusion._unet import unfold
+from zoo.diffusion._unet import fold, unfold
 from zoo.diffusion.schedules import even_times
 from zoo.layers.attention import SelfAttention
 from zoo.layers.embedding import TimeEmbedding, label_embedding
@@ -75,7 +75,6 @@ class DiT(Denoiser, Model):
 
 def transformer(image_shape, patch, width, depth, heads, mlp, classes):
     """Return the network from images, times in [0, 1] and labels to images."""
-    channels = image_shape[-1]
     _check(image_shape, patch, width, depth, heads, mlp)
     images = keras.Input(image_shape, name="images")
     times = keras.Input((), name="times")
@@ -88,11 +87,10 @@ def transformer(image_shape, patch, width, depth, heads, mlp, classes):
         inputs.append(keras.Input((), name="labels", dtype="int32"))
         c = layers.Add()([c, label_embedding(classes, width)(inputs[-1])])
     c = layers.Activation("silu")(c)
-    rows, columns = (side // patch for side in image_shape[:2])
-    x = ops.reshape(images, (-1, rows, patch, columns, patch, channels))
-    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
-    x = ops.reshape(x, (-1, rows * columns, patch * patch * channels))
-    x = Positions(rows, columns)(layers.Dense(width)(x))
+    x = fold(images, patch)
+    rows, columns, size = x.shape[1:]
+    x = layers.Dense(width)(layers.Reshape((rows * columns, size))(x))
+    x = Positions(rows, columns)(x)
     for _ in range(depth):
         shift, scale, gate, *later = _modulation(c, width, 6)
         x = x + gate * SelfAttention(heads)(_modulated(x, shift, scale))
@@ -102,7 +100,7 @@ def transformer(image_shape, patch, width, depth, heads, mlp, classes):
         h = layers.Dense(width)(layers.Activation(_gelu)(h))
         x = x + gate * h
     x = _modulated(x, *_modulation(c, width, 2))
-    x = layers.Dense(patch * patch * channels, kernel_initializer="zeros")(x)
+    x = layers.Dense(size, kernel_initializer="zeros")(x)
     x = layers.Activation("linear", dtype="float32")(x)
     x = unfold(x, patch, image_shape)
     # Its inputs stay float32: half of it would blur times, and the least noise.
