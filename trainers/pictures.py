@@ -9,9 +9,11 @@ from zoo import metrics
 from zoo._audio import save_roll, save_wav, synthesize
 from zoo._midi import write_midi
 from zoo._optimizers import averaged
-from zoo._png import save_grid
+from zoo._png import grid, save_grid
+from zoo._saving import whole
 from zoo._speech import save_spectrogram
 from zoo.metrics._pairs import squared_distances
+from zoo.trainers.data import require
 
 SAMPLES = {  # Files by medium; the first is written after each epoch too.
     "images": ["samples.png"],
@@ -126,10 +128,78 @@ def save_traversals(model, path, test=None, train=None, rows=10, columns=11, rea
     save_grid(path, model.decode(codes.reshape(-1, model.latent)), columns)
 
 
-PICTURES = {"samples.png": save_samples, "traversals.png": save_traversals}
-PICTURES |= {"samples.txt": save_text, "samples.wav": save_sound}
-PICTURES["samples.mid"] = save_midi
-PICTURES["closest.png"] = save_closest
+def save_inpainting(model, path, test, train=None, num=10, ways=3):
+    """Write test images, each with a half hidden, and ways to fill it; seeds 0, 1, ….
+
+    A column for each image, one for each label where there are any; the lower half of
+    every other image is hidden, the right half of the rest.
+
+    Args:
+        model: One that inpaints.
+        path: PNG file to write.
+        test: The test `Data`.
+        train: As for the other pictures, not used.
+        num: Images without labels.
+        ways: Rows of filled images.
+    """
+    found = test[np.arange(min(len(test), 1_000))]
+    given, chosen = {}, np.arange(min(len(test), num))
+    if model.classes:
+        found, labels = found
+        chosen = [np.flatnonzero(labels == k)[:1] for k in range(model.classes)]
+        chosen = np.concatenate(chosen)
+        given["labels"] = labels[chosen]
+    images = found[chosen] / np.float32(255)
+    mask = np.ones_like(images)
+    mask[::2, images.shape[1] // 2 :] = 0
+    mask[1::2, :, images.shape[2] // 2 :] = 0
+    shown = [images, np.where(mask > 0, images, 0.5)]
+    for seed in range(ways):
+        shown.append(model.inpaint(images, mask, seed=seed, **given))
+    save_grid(path, np.concatenate(shown), columns=len(images))
+
+
+def save_denoising(model, path, test=None, train=None, rows=3, pause=1.5):
+    """Write a film of noise that turns into images, as a GIF: seed 0, labels in turn.
+
+    Args:
+        model: A denoiser.
+        path: File to write.
+        test, train: As for the other pictures, not used.
+        rows: Of images, in columns as `save_samples` has them.
+        pause: Seconds that the last picture stays.
+    """
+    require("PIL", "pillow")
+    from PIL import Image
+
+    columns, films = model.classes or 8, []
+    model.generate(
+        rows * columns, seed=0, on_step=lambda _, images: films.append(images)
+    )
+    films = [grid(images, columns).repeat(2, 0).repeat(2, 1) for images in films]
+    frames = [Image.fromarray(film.squeeze()) for film in films]
+    times = [120] * (len(frames) - 1) + [round(1000 * pause)]
+    with whole(path) as scratch:
+        frames[0].save(
+            scratch,
+            format="GIF",
+            save_all=True,
+            append_images=frames[1:],
+            duration=times,
+            loop=0,
+        )
+
+
+PICTURES = {
+    "samples.png": save_samples,
+    "samples.txt": save_text,
+    "samples.wav": save_sound,
+    "samples.mid": save_midi,
+    "traversals.png": save_traversals,
+    "closest.png": save_closest,
+    "inpainting.png": save_inpainting,
+    "denoising.gif": save_denoising,
+}
 
 
 class Grid(keras.callbacks.Callback):

@@ -220,7 +220,7 @@ def save(model, card, recipe, out, data):
     pictures = dict.fromkeys(shown, "Samples")
     pictures.update(card.get("pictures", {}))
     test = data
-    if model.pairs and not _SMOKE.value:
+    if (model.pairs or "inpainting.png" in pictures) and not _SMOKE.value:
         with contextlib.suppress(DataError):  # A folder may have no test split.
             test = opened(recipe, "test", model)
     for name in pictures:
