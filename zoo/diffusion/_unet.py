@@ -45,7 +45,7 @@ def unet(image_shape, channels, blocks, attention, patch, dropout, classes):
         x = _residual(x, e, units, dropout)
         return _attention(x) if depth in attention else x
 
-    x = layers.Conv2D(channels[0], 3, padding="same")(fold(images, patch))
+    x = layers.Conv2D(channels[0], max(3, patch), patch, padding="same")(images)
     skips = [x]
     for depth, units in enumerate(channels):
         if depth:
