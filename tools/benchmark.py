@@ -5,6 +5,8 @@
     zoo benchmark vae --json speed.json
     zoo benchmark gan
     zoo benchmark rnn
+    zoo benchmark diffusion
+    zoo benchmark solvers --examples 10000 --plot docs/solvers.png
     zoo benchmark scaling --plot scaling.png
     zoo benchmark scaling --backends jax --devices 1,8 --batch_sizes 1024,4096
 
@@ -27,6 +29,8 @@ BENCHMARKS = {
     "vae": "zoo.tools._benchmark_vae",
     "gan": "zoo.tools._benchmark_gan",
     "rnn": "zoo.tools._benchmark_rnn",
+    "diffusion": "zoo.tools._benchmark_diffusion",
+    "solvers": "zoo.tools._benchmark_solvers",
     "scaling": "zoo.tools._benchmark_scaling",
 }
 
@@ -38,7 +42,7 @@ _DEVICES = flags.DEFINE_list("devices", ["1", "2", "4"], "scaling: how many devi
 _BATCHES = flags.DEFINE_list(
     "batch_sizes", ["128", "512", "2048"], "scaling: rows of a batch, on all devices."
 )
-_PLOT = flags.DEFINE_string("plot", None, "scaling: PNG file to plot the speed to.")
+_PLOT = flags.DEFINE_string("plot", None, "scaling, solvers: PNG file to plot to.")
 _PEAK = flags.DEFINE_float(
     "peak", None, "gan: TFLOP/s of the GPU in bfloat16, if the zoo does not know.", 1
 )
@@ -50,7 +54,9 @@ def main(argv):
     module = importlib.import_module(BENCHMARKS[argv[1]])
     file, plot = _file("--json", _JSON.value), _file("--plot", _PLOT.value)
     if plot and module.PEER:
-        raise app.UsageError(f"--plot is for scaling; {argv[1]} is a table alone.")
+        raise app.UsageError(
+            f"--plot is for scaling and solvers; {argv[1]} is a table alone."
+        )
     if _PEAK.value and argv[1] != "gan":
         raise app.UsageError(f"--peak is for gan; {argv[1]} takes no share of it.")
     devices, batches = (
