@@ -156,6 +156,7 @@ if NAME == "tensorflow":
         transposed = keras.layers.Conv2DTranspose, keras.layers.Conv1DTranspose
         slow = any(isinstance(layer, transposed) for layer in model._flatten_layers())
         asked = model.compiled and model.jit_compile
+        slow = slow or model.slow_in_xla
         jit = asked or not slow or bool(tf.config.list_physical_devices("GPU"))
         return tf.function(fn, jit_compile=jit, autograph=False)
 

@@ -41,6 +41,7 @@ class Model(keras.Model):
         options: Arguments of `noise` that `generate` takes too.
         pairs: Whether it learns from two arrays of images of that shape.
         starts_from: Other classes whose weights it can go on from.
+        slow_in_xla: Whether TensorFlow on a CPU runs its verbs faster without XLA.
     """
 
     medium = "images"
@@ -49,6 +50,7 @@ class Model(keras.Model):
     options = ()
     pairs = False
     starts_from = ()
+    slow_in_xla = False
 
     def __new__(cls, *args, **kwargs):
         model = super().__new__(cls, *args, **kwargs)

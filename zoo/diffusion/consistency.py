@@ -37,6 +37,7 @@ class ConsistencyModel(Denoiser, Model):
 
     solvers = ("ddim", "jumps")
     starts_from = ("DDPM",)
+    slow_in_xla = True  # As DDPM.
 
     def __init__(
         self,

@@ -32,6 +32,8 @@ class DDPM(Denoiser, Model):
         drop: Share of labels left out in training, for guidance.
     """
 
+    slow_in_xla = True  # A third slower, measured: its convolutions on a CPU.
+
     def __init__(
         self,
         image_shape=(28, 28, 1),
