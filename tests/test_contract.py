@@ -89,7 +89,12 @@ SMALL = {
         "patch": [8],
         "pool": 5,
     },
-    "DDPM": {"image_shape": [8, 8, 1], "channels": [8, 8], "blocks": 1, "drop": 0.0},
+    "DDPM": {
+        "image_shape": [8, 8, 3],  # As for CycleGAN.
+        "channels": [8, 8],
+        "blocks": 1,
+        "drop": 0.0,
+    },
     "DDPM-classes": {
         "image_shape": [8, 8, 3],
         "channels": [8],

@@ -110,7 +110,7 @@ def test_half_precision_keeps_times_and_noise_apart(name):
         model.network.call = lambda inputs, **kw: (
             seen.append([str(x.dtype) for x in inputs]) or inner(inputs, **kw)
         )
-        x = tensor(np.ones((2, *SHAPE)))
+        x = tensor(np.ones((2, *model.image_shape)))
         found = value(model(x, tensor([0.7, 0.7004])))
     finally:
         keras.config.set_dtype_policy("float32")
