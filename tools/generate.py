@@ -7,6 +7,7 @@ zoo generate runs/gan --truncation 2        of a GAN: fewer odd ones, less varie
 zoo generate lstm-shakespeare --prompt "ROMEO:" --length 500 --temperature 0.8
 zoo generate gru-speech-digits --labels 0,4,2 --speakers 1 --out call.wav
 zoo generate lstm-chorales --prompt hymn.mid --out more.mid     also .wav and .png
+zoo generate ddpm-mnist --solver heun --steps 10 --guidance 2      of a denoiser
 """
 
 import time
@@ -28,6 +29,9 @@ _LENGTH = flags.DEFINE_integer("length", None, "Characters or frames to write.")
 _TEMPERATURE = flags.DEFINE_float("temperature", None, "Below 1 plainer; 0 likeliest.")
 _TOP_K = flags.DEFINE_integer("top_k", None, "Draw from so many likeliest alone.")
 _TOP_P = flags.DEFINE_float("top_p", None, "Draw from the likeliest of this share.")
+_SOLVER = flags.DEFINE_string("solver", None, "Solver of a denoiser.")
+_STEPS = flags.DEFINE_integer("steps", None, "Steps of the solver.")
+_GUIDANCE = flags.DEFINE_float("guidance", None, "How much labels count; 1 as learned.")
 _OUT = flags.DEFINE_string("out", None, "File to write; NAME.png, … if unset.")
 
 WRITES = {"images": [".png"], "text": [".txt"], "music": [".mid", ".wav", ".png"]}
@@ -46,6 +50,7 @@ def main(argv):
         raise app.UsageError(f"--out is a {kinds} in a folder that exists, not {path}.")
     asked = {f.name: f.value for f in (_TRUNCATION, _LENGTH, _TEMPERATURE)}
     asked |= {f.name: f.value for f in (_TOP_K, _TOP_P, _PROMPT)}
+    asked |= {f.name: f.value for f in (_SOLVER, _STEPS, _GUIDANCE)}
     asked = {name: value for name, value in asked.items() if value is not None}
     makers = {"images": _images, "text": _text, "music": _music, "speech": _speech}
     if medium not in makers:
