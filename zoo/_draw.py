@@ -30,7 +30,10 @@ def drawn(logits, noise, temperature=None, top_k=None, top_p=None):
         ranked = -ops.sort(-odds, axis=-1)
         before = ops.cumsum(ranked, axis=-1) - ranked
         rank = ops.arange(odds.shape[-1], dtype="int32")[None]
-        kept = ops.logical_and(rank < top_k[:, None], before < top_p[:, None])
+        kept = ops.logical_and(
+            ops.less(rank, ops.expand_dims(top_k, -1)),
+            ops.less(before, ops.expand_dims(top_p, -1)),
+        )
         least = ops.min(ops.where(kept, ranked, 2.0), axis=-1, keepdims=True)
         odds = ops.where(odds >= least, odds, 0.0)
     edges = ops.cumsum(odds, axis=-1)
