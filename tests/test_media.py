@@ -1,12 +1,16 @@
 """Text, music and sound as files and as data."""
 
+import importlib.util
+
 import numpy as np
 import pytest
+from absl import flags
 
 import zoo
 from zoo import metrics
 from zoo._audio import read_wav, save_roll, save_wav, synthesize
 from zoo._speech import frames_of, sound_of, trimmed
+from zoo.tools import generate
 from zoo.trainers.data import Batches, DataError, open_for
 
 pytestmark = pytest.mark.once
@@ -156,3 +160,19 @@ def test_the_chorales_have_the_split_of_the_benchmark():
     assert count == [229, 76, 77]
     with pytest.raises(DataError, match="splits train, validation and test, not 'x'"):
         chorales("x", folder)
+
+
+def test_sound_and_picture_need_no_mido(tmp_path, monkeypatch):
+    flags.FLAGS.mark_as_parsed()
+    model, found = zoo.ChoraleRNN(hidden=4), importlib.util.find_spec
+    monkeypatch.setattr(zoo, "load", lambda name: model)
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: found(name) if name != "mido" else None,
+    )
+    wrote = generate._music("any", tmp_path / "a.wav", {"length": 2})
+    assert wrote == "a.wav, a.png"
+    assert {f.name for f in tmp_path.iterdir()} == {"a.wav", "a.png"}
+    with pytest.raises(ImportError, match="mido"):
+        generate._music("any", tmp_path / "b.mid", {"length": 2})

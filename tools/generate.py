@@ -10,6 +10,7 @@ zoo generate lstm-chorales --prompt hymn.mid --out more.mid     also .wav and .p
 zoo generate ddpm-mnist --solver heun --steps 10 --guidance 2      of a denoiser
 """
 
+import importlib.util
 import time
 from pathlib import Path
 
@@ -117,21 +118,28 @@ def _text(name, path, asked):
 
 
 def _music(name, path, asked):
-    """Write all three files, by the name of --out with its ending changed."""
+    """Write all three files, by the name of --out with its ending changed.
+
+    Without mido there is no MIDI; that is no fault where sound or picture is asked for.
+    """
     from zoo._audio import save_roll, save_wav, synthesize
-    from zoo._midi import read_midi, write_midi
+    from zoo._midi import load, read_midi, write_midi
 
     if "prompt" in asked:
         asked["prompt"] = read_midi(asked["prompt"])
-    num = _NUM.value or 1
+    if path.suffix == ".mid":
+        load()
+    num, midi = _NUM.value or 1, importlib.util.find_spec("mido")
     rolls = zoo.load(name).generate(num, seed=_SEED.value, **asked)
     wrote = []
     for i, roll in enumerate(rolls):
         stem = path.with_name(path.stem + (f"-{i + 1}" if num > 1 else ""))
-        write_midi(stem.with_suffix(".mid"), roll)
+        if midi:
+            write_midi(stem.with_suffix(".mid"), roll)
         save_wav(stem.with_suffix(".wav"), synthesize(roll))
         save_roll(stem.with_suffix(".png"), [roll])
-        wrote += [stem.with_suffix(end).name for end in WRITES["music"]]
+        ends = WRITES["music"] if midi else WRITES["music"][1:]
+        wrote += [stem.with_suffix(end).name for end in ends]
     return ", ".join(wrote)
 
 

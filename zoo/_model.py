@@ -401,6 +401,19 @@ class Model(keras.Model):
         return images.astype("float32")
 
 
+def check_arcs(steps, num):
+    """Refuse to go along so many arcs in so many steps."""
+    whole = all(
+        isinstance(n, int | np.integer) and not isinstance(n, bool)
+        for n in (steps, num)
+    )
+    if not whole or steps < 2 or num < 1 or steps * num > 100_000:
+        raise ValueError(
+            "interpolate takes 2 steps or more on 1 arc or more, 100,000 images in "
+            f"all; it got {steps!r} and {num!r}."
+        )
+
+
 def _array(values, name):
     try:
         return np.asarray(values)

@@ -85,16 +85,7 @@ class Music(Symbols):
                 that the model does not write.
         """
         num = self._count(num)
-        for name in how:
-            if name not in self.options:
-                raise ValueError(
-                    f"This {type(self).__name__} has no condition {name!r}; it takes "
-                    f"{', '.join(self.options)}."
-                )
-        if type(length) is not int or not 1 <= length <= LONGEST:
-            raise ValueError(
-                f"length is a whole number from 1 to {LONGEST:,}, not {length!r}."
-            )
+        self._check_asked(length, LONGEST, how)
         begun = self.numbers([] if prompt is None else prompt, "prompt")
         fresh = self.noise(num, seed, length * self.voices)
         past = np.zeros((num, len(begun)), "float32")

@@ -44,6 +44,19 @@ class Symbols:
         each = picked(ops.log_softmax(logits), ops.maximum(symbols, 0))
         return -ops.sum(counted * each) / ops.maximum(ops.sum(counted), 1.0)
 
+    def _check_asked(self, length, longest, how):
+        """Refuse a length that is out of range, and what the model does not take."""
+        for name in how:
+            if name not in self.options:
+                raise ValueError(
+                    f"This {type(self).__name__} has no condition {name!r}; it takes "
+                    f"{', '.join(self.options)}."
+                )
+        if type(length) is not int or not 1 <= length <= longest:
+            raise ValueError(
+                f"length is a whole number from 1 to {longest:,}, not {length!r}."
+            )
+
     def noise(self, num, seed=None, length=64):
         """Draw a uniform number for each symbol, (num, length)."""
         return philox(seed).random((num, length), dtype="float32")

@@ -109,16 +109,7 @@ class Text(Symbols):
 
     def _plan(self, num, seed, length=200, prompt="", **how):
         """Return noise, given symbols, controls and ends of what is to be written."""
-        for name in how:
-            if name not in self.options:
-                raise ValueError(
-                    f"This {type(self).__name__} has no condition {name!r}; it takes "
-                    f"{', '.join(self.options)}."
-                )
-        if type(length) is not int or not 1 <= length <= LONGEST:
-            raise ValueError(
-                f"length is a whole number from 1 to {LONGEST:,}, not {length!r}."
-            )
+        self._check_asked(length, LONGEST, how)
         prompts = [prompt] * num if isinstance(prompt, str) else list(prompt)
         if len(prompts) != num:
             raise ValueError(

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo._model import philox, unit
+from zoo._model import check_arcs, philox, unit
 from zoo.adversarial._networks import check_sizes, critic, generator
 
 
@@ -57,15 +57,7 @@ class Images:
         Returns:
             Images, (num, steps, height, width, channels) in [0, 1].
         """
-        whole = all(
-            isinstance(n, int | np.integer) and not isinstance(n, bool)
-            for n in (steps, num)
-        )
-        if not whole or steps < 2 or num < 1 or steps * num > 100_000:
-            raise ValueError(
-                "interpolate takes 2 steps or more on 1 arc or more, 100,000 images in "
-                f"all; it got {steps!r} and {num!r}."
-            )
+        check_arcs(steps, num)
         given = {} if labels is None else {"labels": labels}
         given = self.conditions(num, **given)
         first, second = self.noise(2 * num, seed, truncation).reshape(2, num, 1, -1)

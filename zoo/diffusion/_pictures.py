@@ -4,6 +4,8 @@ import functools
 
 import numpy as np
 
+from zoo._model import check_arcs
+
 
 class Pictures:
     """inpaint, edit and interpolate."""
@@ -126,15 +128,7 @@ class Pictures:
         Returns:
             float32, (num, steps, height, width, channels) in [0, 1].
         """
-        whole = all(
-            isinstance(n, int | np.integer) and not isinstance(n, bool)
-            for n in (steps, num)
-        )
-        if not whole or steps < 2 or num < 1 or steps * num > 100_000:
-            raise ValueError(
-                "interpolate takes 2 steps or more on 1 arc or more, 100,000 images in "
-                f"all; it got {steps!r} and {num!r}."
-            )
+        check_arcs(steps, num)
         given = {"labels": labels, "guidance": guidance}
         given = {key: value for key, value in given.items() if value is not None}
         given = self._conditioned(num, given)
