@@ -36,16 +36,17 @@ def walk(table, x, schedule, fresh=None):
 def denoiser(schedule):
     """The same as a function of tensors."""
 
+    shares, means, scales = (
+        ops.convert_to_tensor(v.astype("float32")) for v in (SHARES, MEANS, SCALES)
+    )
+
     def denoise(x, t):
         alpha, sigma = (v[:, None, None] for v in schedule(t, ops))
-        spread = (alpha * SCALES.astype("float32")) ** 2 + sigma**2
-        error = x[..., None] - alpha * MEANS.astype("float32")
-        logs = ops.log(SHARES.astype("float32")) - 0.5 * (
-            error**2 / spread + ops.log(spread)
-        )
-        weights = ops.softmax(logs, -1)
-        part = alpha * SCALES.astype("float32") ** 2 / spread * error
-        return ops.sum(weights * (MEANS.astype("float32") + part), -1)
+        spread = (alpha * scales) ** 2 + sigma**2
+        error = x[..., None] - alpha * means
+        logs = ops.log(shares) - 0.5 * (error**2 / spread + ops.log(spread))
+        part = alpha * scales**2 / spread * error
+        return ops.sum(ops.softmax(logs, -1) * (means + part), -1)
 
     return denoise
 
