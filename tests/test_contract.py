@@ -18,6 +18,7 @@ SMALL = {
         "image_shape": [8, 8, 3],
         "network": "convolutional",
         "likelihood": "gaussian",
+        "neck": 2,
     },
     "VAE-classes": {
         "latent": 3,

@@ -6,9 +6,9 @@ import keras
 from keras import layers
 
 
-def encoder(image_shape, hidden, out, network, activation, classes=None):
+def encoder(image_shape, hidden, out, network, activation, neck=None, classes=None):
     """Return a network from images, and one-hot labels if any, to `out` numbers."""
-    _check(image_shape, hidden, network)
+    _check(image_shape, hidden, network, neck)
     images = keras.Input(image_shape)
     inputs, x = images, images
     if classes:
@@ -25,12 +25,14 @@ def encoder(image_shape, hidden, out, network, activation, classes=None):
     else:
         for channels in hidden:
             x = layers.Conv2D(channels, 4, 2, "same", activation=activation)(x)
+        if neck:
+            x = layers.Conv2D(neck, 1, activation=activation)(x)
         x = layers.Flatten()(x)
         x = layers.Dense(4 * hidden[-1], activation=activation)(x)
     return keras.Model(inputs, layers.Dense(out)(x), name="encoder")
 
 
-def decoder(image_shape, hidden, latent, network, activation, classes=None):
+def decoder(image_shape, hidden, latent, network, activation, neck=None, classes=None):
     """Return a network from codes, and one-hot labels if any, to image logits."""
     codes = keras.Input((latent,))
     inputs, x = codes, codes
@@ -47,8 +49,11 @@ def decoder(image_shape, hidden, latent, network, activation, classes=None):
     else:
         height, width = height >> len(hidden), width >> len(hidden)
         x = layers.Dense(4 * hidden[-1], activation=activation)(x)
-        x = layers.Dense(height * width * hidden[-1], activation=activation)(x)
-        x = layers.Reshape((height, width, hidden[-1]))(x)
+        planes = neck or hidden[-1]
+        x = layers.Dense(height * width * planes, activation=activation)(x)
+        x = layers.Reshape((height, width, planes))(x)
+        if neck:
+            x = layers.Conv2D(hidden[-1], 3, 1, "same", activation=activation)(x)
         for width in (*reversed(hidden[:-1]), None):
             x = layers.Conv2DTranspose(
                 width or channels, 4, 2, "same", activation=width and activation
@@ -56,7 +61,7 @@ def decoder(image_shape, hidden, latent, network, activation, classes=None):
     return keras.Model(inputs, x, name="decoder")
 
 
-def _check(image_shape, hidden, network):
+def _check(image_shape, hidden, network, neck):
     if network not in ("dense", "convolutional"):
         raise ValueError(f"network is 'dense' or 'convolutional', not {network!r}.")
     step = 2 ** len(hidden)
@@ -64,4 +69,9 @@ def _check(image_shape, hidden, network):
         raise ValueError(
             f"{len(hidden)} convolutions halve the image {len(hidden)} times: height "
             f"and width are multiples of {step}, not {tuple(image_shape[:2])}."
+        )
+    if neck is not None and (network == "dense" or neck < 1):
+        raise ValueError(
+            f"neck is a number of channels in a convolutional network, or None; not "
+            f"{neck!r} in a {network} one."
         )

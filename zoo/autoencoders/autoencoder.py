@@ -31,6 +31,8 @@ class Autoencoder(Codes, Model):
             denoising autoencoder.
         penalty: Weight of the mean squared code, which keeps the codes together.
         components: Gaussians in the density of the codes.
+        neck: Channels of the smallest plane as the dense layers of a convolutional
+            network see it; None: all. A few save most of its weights.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Autoencoder(Codes, Model):
         corruption=0.0,
         penalty=1e-4,
         components=10,
+        neck=None,
     ):
         super().__init__()
         self.image_shape, self.latent = tuple(image_shape), latent
         self.corruption, self.penalty = corruption, penalty
-        self.encoder = encoder(image_shape, hidden, latent, network, activation)
-        self.decoder = decoder(image_shape, hidden, latent, network, activation)
+        shape = hidden, latent, network, activation, neck
+        self.encoder = encoder(image_shape, *shape)
+        self.decoder = decoder(image_shape, *shape)
         frozen = {"trainable": False}
         self.shares = self.add_weight(
             (components,), keras.initializers.Constant(1 / components), **frozen

@@ -34,6 +34,8 @@ class VAE(Codes, Model):
         beta: Weight of the Kullback-Leibler term; above 1, codes disentangle.
         samples: Importance samples of the training bound; above 1, this is an IWAE.
         classes: Number of labels to condition on; None for none.
+        neck: Channels of the smallest plane as the dense layers of a convolutional
+            network see it; None: all. A few save most of its weights.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class VAE(Codes, Model):
         beta=1.0,
         samples=1,
         classes=None,
+        neck=None,
     ):
         super().__init__()
         if likelihood not in ("bernoulli", "gaussian"):
@@ -61,10 +64,10 @@ class VAE(Codes, Model):
         self.likelihood, self.beta, self.samples = likelihood, beta, samples
         self.pixels = math.prod(image_shape)
         self.encoder = encoder(
-            image_shape, hidden, 2 * latent, network, activation, classes
+            image_shape, hidden, 2 * latent, network, activation, neck, classes
         )
         self.decoder = decoder(
-            image_shape, hidden, latent, network, activation, classes
+            image_shape, hidden, latent, network, activation, neck, classes
         )
         if likelihood == "gaussian":
             self.log_scale = self.add_weight(
