@@ -112,6 +112,15 @@ def makes_as_keras_does(model, run):
         expected = model._run("sample", model.noise(2, 7), *labels)
         found = run("generate", **given)["output"]
         np.testing.assert_allclose(found, expected, atol=1e-5)
+        first, state = model.start(2)
+        now = {
+            "frame": np.array(first),
+            **{f"state_{name}": np.array(v) for name, v in state.items()},
+            **{f"noise_{name}": v[:, 0] for name, v in model.noise(2, 7).items()},
+            **model.conditions(2),
+        }
+        found = run("step", **now)["frame"]
+        np.testing.assert_allclose(found, expected[:, 0], atol=1e-5)
         return
     free = np.full(given["noise"].shape, -1, "int32")
     one = np.ones(2, "float32")

@@ -270,6 +270,36 @@ def test_speech_is_drawn_from_its_own_density():
     assert found[0, 0] == pytest.approx(expected, abs=1e-4)
 
 
+def test_speech_goes_on_frame_by_frame():
+    model = zoo.SpeechRNN(3, 2, bands=4, frames=6, hidden=4, heard=3, mixture=2)
+    given = model.conditions(3, labels=[0, 1, 2], speakers=1).values()
+    noise, made = model.noise(3, seed=5), []
+    frame, state = model.start(3)
+    for k in range(6):
+        now = {name: ops.convert_to_tensor(v[:, k]) for name, v in noise.items()}
+        frame, state = model.step(frame, state, now, *given)
+        made.append(ops.convert_to_numpy(frame))
+    whole = model._run("sample", noise, *given)
+    np.testing.assert_allclose(np.stack(made, axis=1), whole, atol=1e-5)
+
+
+def test_speech_is_scored_a_frame():
+    model = zoo.SpeechRNN(3, 2, bands=4, frames=40, hidden=4, heard=3, mixture=2)
+    sound = np.sin(np.arange(1280) / 3).astype("float32") / 2
+    scores = model.score([sound, sound[:640]], labels=[0, 2], speakers=1)
+    rows = np.stack([model.numbers(sound)])
+    each, counted = model._run("call", rows, np.array([[0, 1]], "int32"))
+    assert counted.sum() == 22  # One for each 64 samples, the last, and the end.
+    assert scores[0] == pytest.approx(each.sum() / 22, rel=1e-5)
+    model.compile(optimizer="adam")
+    data = rows.repeat(8, axis=0), np.array([[0, 1]] * 8, "int32")
+    model.fit(*data, epochs=30, verbose=0)
+    assert model.score([sound], labels=0, speakers=1)[0] > scores[0] + 0.1
+    for wrong in (sound * 3, sound[:0], sound[None], sound * np.nan):
+        with pytest.raises(ValueError, match="A sound is"):
+            model.score([wrong], labels=0, speakers=1)
+
+
 def test_speech_takes_words_and_speakers():
     model = zoo.SpeechRNN(3, 2, bands=4, frames=6, hidden=4, heard=3, mixture=2)
     sounds = model.generate(4, seed=0, labels=[0, 1, 2, 0], speakers=1)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo._audio import read_wav
-from zoo._speech import RATE, frames_of, trimmed
+from zoo._speech import RATE, trimmed
 from zoo.trainers.data import Data, DataError, prepared
 
 TEST = 5  # Takes below this are the test set.
@@ -51,18 +51,11 @@ def open_speech(address, split, model, manual_dir=None):
         raise DataError(f"{address} has no sounds in its split {split}.")
     labels = [[words.index(word), voices.index(voice)] for word, voice, *_ in clips]
     sounds = [clip[3] for clip in clips]
-    rows = (
-        [_row(sound, model) for sound in sounds] if model.medium == "speech" else None
-    )
-    rows = model.padded(sounds) if rows is None else np.stack(rows)
+    if model.medium == "speech":
+        rows = np.stack([model.numbers(sound) for sound in sounds])
+    else:
+        rows = model.padded(sounds)
     return Data(rows, np.array(labels, "int32"), name=f"{address} {split}")
-
-
-def _row(sound, model):
-    frames = frames_of(sound, model.bands)[: model.frames]
-    row = np.zeros((model.frames, model.bands + 1), "float32")
-    row[: len(frames), :-1], row[: len(frames), -1] = frames, 1
-    return row
 
 
 @functools.lru_cache(maxsize=2)

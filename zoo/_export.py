@@ -188,7 +188,7 @@ def _signatures(model, rows):
     filled = {}
     for name, (method, arguments) in model.signatures().items():
         real = model.conditions(rows)
-        if "noise" in arguments:
+        if method == "sample":
             real["noise"] = model.noise(rows, seed=0)
         filled[name] = (
             method,

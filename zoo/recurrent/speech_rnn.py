@@ -18,7 +18,7 @@ from keras import layers, ops, random
 
 from zoo._backend import scan
 from zoo._model import Model, philox
-from zoo._speech import RATE, sound_of
+from zoo._speech import RATE, frames_of, sound_of
 from zoo.recurrent._cells import GATES, Recurrent
 
 
@@ -169,29 +169,49 @@ class SpeechRNN(Model):
         normal = philox(seed, 1).standard_normal(shape, dtype="float32")
         return {"uniform": uniform, "normal": np.float32(temperature) * normal}
 
+    def start(self, num):
+        """Return the frame before the first, (num, bands + 1), and the state by it."""
+        frame = ops.concatenate(
+            [ops.zeros((num, self.bands)), ops.ones((num, 1))], axis=-1
+        )
+        return frame, self.cell.start(num)
+
+    def step(self, frame, state, noise, labels, speakers):
+        """Return the frame after one, and the state by it.
+
+        Args:
+            frame, state: As `start` or this returns them.
+            noise: As `noise` draws it, of one step: (n, 2) and (n, bands).
+            labels, speakers: (n,) whole numbers.
+        """
+        return self._next(frame, state, noise, self._given(labels, speakers))
+
+    def _next(self, frame, state, noise, given):
+        past, there = frame[:, :-1], frame[:, -1]
+        state = self.cell.step(self._inputs(past, given), state)
+        coin, shares, means, deviations = self._split(state["h"])
+        edges = ops.cumsum(ops.exp(shares), axis=-1)
+        spot = noise["uniform"][:, :1] * (1 - 1e-6) * edges[:, -1:]
+        lower = ops.pad(edges[:, :-1], [[0, 0], [1, 0]])
+        one = ops.logical_and(lower <= spot, spot < edges)
+        one = ops.expand_dims(ops.cast(one, "float32"), -1)
+        mean, deviation = (ops.sum(one * x, axis=1) for x in (means, deviations))
+        goes_on = ops.cast(noise["uniform"][:, 1] < ops.sigmoid(coin), "float32")
+        there = (there * goes_on)[:, None]
+        frame = (mean + ops.exp(deviation) * noise["normal"]) * there
+        return ops.concatenate([frame, there], axis=-1), state
+
     def sample(self, noise, labels, speakers):
         """Return frames, and 1 where there is one: (n, frames, bands + 1)."""
-        given, num = self._given(labels, speakers), noise["uniform"].shape[0]
+        given = self._given(labels, speakers)
 
-        def step(carry, now):
-            state, past, there = carry
-            state = self.cell.step(self._inputs(past, given), state)
-            coin, shares, means, deviations = self._split(state["h"])
-            edges = ops.cumsum(ops.exp(shares), axis=-1)
-            spot = now["uniform"][:, :1] * (1 - 1e-6) * edges[:, -1:]
-            lower = ops.pad(edges[:, :-1], [[0, 0], [1, 0]])
-            one = ops.logical_and(lower <= spot, spot < edges)
-            one = ops.expand_dims(ops.cast(one, "float32"), -1)
-            mean, deviation = (ops.sum(one * x, axis=1) for x in (means, deviations))
-            goes_on = ops.cast(now["uniform"][:, 1] < ops.sigmoid(coin), "float32")
-            there = there * goes_on
-            frame = (mean + ops.exp(deviation) * now["normal"]) * there[:, None]
-            out = ops.concatenate([frame, there[:, None]], axis=-1)
-            return (state, frame, there), out
+        def one(carry, now):
+            frame, state = self._next(*carry, now, given)
+            return (frame, state), frame
 
-        first = self.cell.start(num), ops.zeros((num, self.bands)), ops.ones((num,))
+        first = self.start(noise["uniform"].shape[0])
         steps = {k: ops.transpose(v, (1, 0, 2)) for k, v in noise.items()}
-        return ops.transpose(scan(step, first, steps)[1], (1, 0, 2))
+        return ops.transpose(scan(one, first, steps)[1], (1, 0, 2))
 
     def generate(self, num=1, seed=None, **conditions):
         """Return `num` new sounds.
@@ -208,9 +228,55 @@ class SpeechRNN(Model):
         made = super().generate(num, seed, **conditions)
         return [sound_of(part[part[:, -1] > 0, :-1]) for part in _longer(made)]
 
+    def score(self, sounds, labels, speakers):
+        """Return how likely sounds are: log p in nats a frame, (N,), higher is more.
+
+        Args:
+            sounds: A list of (samples,) arrays in [-1, 1], 8,000 samples a second.
+            labels, speakers: The words and who says them: one number or one for each.
+        """
+        if not len(sounds):
+            raise ValueError("score takes a list of 1 sound or more.")
+        given = self.conditions(len(sounds), labels=labels, speakers=speakers)
+        rows = np.stack([self.numbers(sound) for sound in sounds])
+        each, counted = self._run("call", rows, np.stack([*given.values()], axis=1))
+        return each.sum(axis=1) / counted.sum(axis=1)
+
+    def numbers(self, sound):
+        """Return a sound as the model reads it, (frames, bands + 1) float32.
+
+        Args:
+            sound: (samples,) in [-1, 1], 8,000 samples a second; what is too long for
+                the model is left out.
+        """
+        sound = np.asarray(sound)
+        if sound.ndim != 1 or not len(sound) or not np.abs(sound).max() <= 1:
+            raise ValueError(
+                "A sound is (samples,) numbers in [-1, 1], of 1 sample or more; this "
+                f"is {reprlib.repr(sound)} of shape {sound.shape}."
+            )
+        frames = frames_of(sound, self.bands)[: self.frames]
+        row = np.zeros((self.frames, self.bands + 1), "float32")
+        row[: len(frames), :-1], row[: len(frames), -1] = frames, 1
+        return row
+
     def signatures(self):
-        noise = self.noise(1, seed=0)
-        return {"generate": ("sample", {"noise": noise, **self.conditions(1)})}
+        noise, given = self.noise(1, seed=0), self.conditions(1)
+        frame, state = self.start(1)
+        step = {
+            "frame": ops.convert_to_numpy(frame),
+            "state": {k: ops.convert_to_numpy(v) for k, v in state.items()},
+            "noise": {k: v[:, 0] for k, v in noise.items()},
+            **given,
+        }
+        return {
+            "generate": ("sample", {"noise": noise, **given}),
+            "step": ("_step", step),
+        }
+
+    def _step(self, frame, state, noise, labels, speakers):
+        frame, state = self.step(frame, state, noise, labels, speakers)
+        return {"frame": frame, "state": state}
 
 
 def _longer(made):
