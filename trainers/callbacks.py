@@ -10,7 +10,7 @@ import warnings
 import keras
 import numpy as np
 
-from zoo._model import philox
+from zoo._noise import philox
 from zoo._optimizers import averaged
 from zoo.metrics import class_histogram
 from zoo.metrics._pairs import features, squared_distances

@@ -6,7 +6,23 @@ import numpy as np
 
 from zoo._saving import whole
 
+KEYS = 128
 TICKS = 480  # Of a quarter note.
+
+
+def roll_of(symbols, voices, lowest):
+    """Return the piano roll of symbols, (frames * voices,) -> (frames, 128).
+
+    Args:
+        symbols: For each voice of a frame 0 for none, 1 for the lowest key, and so on.
+        voices: Symbols of a frame.
+        lowest: The lowest key.
+    """
+    frames = np.reshape(symbols, (-1, voices))
+    roll = np.zeros((len(frames), KEYS), bool)
+    time, voice = np.nonzero(frames)
+    roll[time, frames[time, voice] + lowest - 1] = True
+    return roll
 
 
 def write_midi(path, roll, bpm=90):

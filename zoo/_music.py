@@ -9,10 +9,10 @@ import reprlib
 
 import numpy as np
 
-from zoo._model import philox
+from zoo._midi import KEYS, roll_of
+from zoo._noise import philox
 from zoo._symbols import FREE, Symbols, controls
 
-KEYS = 128
 LONGEST = 100_000  # Frames of one sample, its prompt included.
 
 
@@ -29,11 +29,7 @@ class Music(Symbols):
 
     def roll(self, symbols):
         """Return the piano roll of symbols, (frames * voices,) -> (frames, 128)."""
-        frames = np.reshape(symbols, (-1, self.voices))
-        roll = np.zeros((len(frames), KEYS), bool)
-        time, voice = np.nonzero(frames)
-        roll[time, frames[time, voice] + self.lowest - 1] = True
-        return roll
+        return roll_of(symbols, self.voices, self.lowest)
 
     def numbers(self, roll, name="music"):
         """Return the symbols of a piano roll, (frames * voices,) int32.

@@ -5,7 +5,8 @@ from keras import ops
 
 from zoo._backend import scan
 from zoo._draw import drawn
-from zoo._model import BUCKETS, philox
+from zoo._model import BUCKETS
+from zoo._noise import philox
 
 FREE = -1  # In place of a symbol that is to be drawn.
 PIECE = 1024  # Symbols that are read at once when a sequence is scored.

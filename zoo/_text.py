@@ -5,7 +5,7 @@ import reprlib
 
 import numpy as np
 
-from zoo._model import philox
+from zoo._noise import philox
 from zoo._symbols import FREE, Symbols, controls, windows
 
 ASCII = "\n" + "".join(map(chr, range(32, 127)))

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo._model import check_arcs, philox, unit
+from zoo._model import check_arcs, unit
+from zoo._noise import philox
 from zoo.adversarial._networks import check_sizes, critic, generator
 
 

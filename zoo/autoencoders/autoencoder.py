@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo._model import Model, philox, unit
+from zoo._model import Model, unit
+from zoo._noise import philox
 from zoo.autoencoders._codes import Codes
 from zoo.autoencoders._networks import decoder, encoder
 

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo._model import BUCKETS, BYTES, philox, unit
+from zoo._model import BUCKETS, BYTES, unit
+from zoo._noise import philox
 from zoo.diffusion import solvers
 from zoo.diffusion._likelihood import Likelihood
 from zoo.diffusion._pictures import Pictures

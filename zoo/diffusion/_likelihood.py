@@ -5,7 +5,7 @@ import math
 import numpy as np
 from keras import ops
 
-from zoo._model import philox
+from zoo._noise import philox
 from zoo.diffusion.schedules import STEPS
 
 LEVELS = 255  # Steps between black and white.

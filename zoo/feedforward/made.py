@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zoo._model import Model, binarize, philox, unit
+from zoo._model import Model, binarize, unit
+from zoo._noise import philox
 
 
 class MADE(Model):

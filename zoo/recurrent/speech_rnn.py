@@ -17,7 +17,8 @@ import numpy as np
 from keras import layers, ops, random
 
 from zoo._backend import scan
-from zoo._model import Model, philox
+from zoo._model import Model
+from zoo._noise import philox
 from zoo._speech import RATE, frames_of, sound_of
 from zoo.recurrent._cells import GATES, Recurrent
 
