@@ -1,6 +1,7 @@
 """An export runs without Keras, gives what Keras gives, or leaves nothing behind."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from test_contract import SMALL, build
 
 import zoo
 from zoo import _backend, _export
+from zoo._run import Exported
 
 here = pytest.mark.skipif(
     _backend.NAME != "tensorflow",
@@ -25,6 +27,8 @@ formats = pytest.mark.parametrize("format", _export.FORMATS)
 
 def runner(path):
     """Return what runs a signature of the file or folder, with no help of the zoo."""
+    if path.is_dir() and not (path / "1").is_dir():
+        path = path / "model.tflite"
     if path.suffix == ".tflite":
         from ai_edge_litert.interpreter import Interpreter
 
@@ -32,7 +36,7 @@ def runner(path):
         return lambda name, **inputs: interpreter.get_signature_runner(name)(**inputs)
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(path))
+    loaded = tf.saved_model.load(str(path / "1"))
     return lambda name, **inputs: {
         key: tensor.numpy()
         for key, tensor in loaded.signatures[name](
@@ -50,19 +54,42 @@ def inputs(model, num, seed):
     return {**named, **model.conditions(num)}
 
 
-def place(folder, format):
-    return folder / ("model.tflite" if format == "litert" else "model")
+def runs_by_itself(model, folder):
+    """Compare the reference runner with Keras: whole samples, of another number."""
+    ran = Exported(folder)
+    assert set(ran.signatures) == set(model.signatures())
+    with np.load(folder / "reference.npz") as reference:
+        for name, parts in ran.signatures.items():
+            given = {k: reference[f"{name}.input.{k}"] for k in parts["inputs"]}
+            for key, found in ran.call(name, **given).items():
+                expected = reference[f"{name}.output.{key}"]
+                np.testing.assert_allclose(found, expected, atol=1e-5)
+    if "generate" not in model.verbs():
+        with pytest.raises(ValueError, match="makes nothing; it has"):
+            ran.generate()
+        return
+    long = {"length": 5} if model.medium in ("text", "music") else {}
+    pairs = zip(ran.generate(3, seed=7, **long), model.generate(3, seed=7, **long))
+    for found, expected in pairs:
+        if model.medium == "text":
+            assert found == expected
+        else:
+            np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @here
 @every
 @formats
 def test_every_signature_gives_what_keras_gives(name, format, tmp_path):
-    model, path = build(name), place(tmp_path, format)
+    model, path = build(name), tmp_path / "model"
     differences = model.export(path, format=format, batch=2, verbose=False)
     assert set(differences) == set(model.signatures())
     assert max(differences.values()) < 1e-5
     assert os.listdir(tmp_path) == [path.name]
+    names = {"README.md", "model.json", "reference.npz", _export.FILES[format]}
+    assert set(os.listdir(path)) == names
+    if format == "litert":
+        runs_by_itself(model, path)
     run = runner(path)
     if model.medium == "text":
         return writes_as_keras_does(model, run)
@@ -192,6 +219,65 @@ def test_litert_needs_no_flex_and_holds_each_weight_once(tmp_path, capsys):
 
 
 @here
+def test_half_and_whole_numbers_take_less_room(tmp_path):
+    model, sizes, differences = zoo.VAE(hidden=(256,), latent=8), {}, {}
+    for quantize in (None, "float16", "int8-dynamic", "int8"):
+        path = tmp_path / f"vae-{quantize}"
+        found = model.export(path, "litert", quantize=quantize, verbose=False)
+        sizes[quantize] = (path / "model.tflite").stat().st_size
+        differences[quantize] = found["generate"]
+        ran = Exported(path)
+        assert ran.about["quantize"] == quantize
+        images = ran.generate(4, seed=1)
+        assert np.abs(images - model.generate(4, seed=1)).max() < 0.05
+    whole = sizes.pop(None)
+    assert sizes["float16"] < 0.52 * whole
+    assert max(sizes["int8-dynamic"], sizes["int8"]) < 0.3 * whole
+    assert 0 < differences["float16"] < 1e-3 < differences["int8"] < 0.05
+    assert differences["float16"] < differences["int8-dynamic"] < 0.05
+
+
+@here
+def test_what_int8_cannot_hold_is_said(tmp_path):
+    model, path = build("CharRNN"), tmp_path / "text"
+    with pytest.raises(_export.ExportError, match="loop of generate: ask for int8-dy"):
+        model.export(path, "litert", quantize="int8", verbose=False)
+    assert not os.listdir(tmp_path)
+    model.export(path, "litert", quantize="int8-dynamic", verbose=False)
+    assert len(Exported(path).generate(2, seed=0, length=30)[0]) == 30
+
+
+@here
+def test_weights_that_stay_float_are_named(tmp_path, capsys):
+    model = zoo.VAE([8, 8, 1], 3, hidden=[4])
+    model.export(tmp_path / "vae", "litert", quantize="int8-dynamic")
+    assert "Stayed float32: " in capsys.readouterr().out  # Too small to gain by it.
+
+
+@here
+def test_a_solver_of_fewer_steps(tmp_path):
+    model = build("DDPM-classes")
+    model.export(tmp_path / "ddpm", "litert", steps=2, verbose=False)
+    ran = Exported(tmp_path / "ddpm")
+    given = {"labels": [2, 0], "guidance": 2.0}
+    expected = model.generate(2, seed=5, steps=2, **given)
+    found = ran.generate(2, seed=5, **given)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    with pytest.raises(ValueError, match="labels of generate lies in 0 to 2"):
+        ran.generate(1, labels=3)
+
+
+@here
+def test_saved_models_keep_some_sizes_of_batch(tmp_path):
+    model = build("VAE-classes")
+    found = model.export(tmp_path / "vae", verbose=False)
+    assert list(found)[:3] == ["generate", "generate_8", "generate_32"]
+    given = inputs(model, 8, seed=7)
+    images = runner(tmp_path / "vae")("generate_8", **given)["output"]
+    np.testing.assert_allclose(images, model.generate(8, seed=7), atol=1e-5)
+
+
+@here
 @formats
 def test_weights_read_in_a_loop_come_along(format, tmp_path):
     class Walk(zoo.VAE):
@@ -201,7 +287,7 @@ def test_weights_read_in_a_loop_come_along(format, tmp_path):
 
             return self.picture(ops.fori_loop(0, 5, step, noise))
 
-    model, path = Walk(**SMALL["VAE"]), place(tmp_path, format)
+    model, path = Walk(**SMALL["VAE"]), tmp_path / "model"
     model.export(path, format=format, batch=2, verbose=False)
     found = runner(path)("generate", noise=model.noise(2, 7))["output"]
     np.testing.assert_allclose(found, model.generate(2, seed=7), atol=1e-5)
@@ -215,11 +301,11 @@ def test_mixed_precision_exports_float32(format, tmp_path):
     try:
         model = build("VAE-convolutional")
         model.set_weights(plain.get_weights())
-        model.export(place(tmp_path, format), format=format, batch=2, verbose=False)
+        model.export(tmp_path / "model", format=format, batch=2, verbose=False)
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     finally:
         keras.config.set_dtype_policy("float32")
-    found = runner(place(tmp_path, format))("generate", noise=plain.noise(2, 7))
+    found = runner(tmp_path / "model")("generate", noise=plain.noise(2, 7))
     np.testing.assert_allclose(found["output"], plain.generate(2, seed=7), atol=1e-5)
 
 
@@ -232,7 +318,16 @@ def test_mixed_precision_exports_float32(format, tmp_path):
             ValueError,
             "'litert' or 'saved_model', not 'onnx'",
         ),
-        ("m.lite", {}, ValueError, "ends in .tflite; m.lite does not"),
+        ("m.lite", {}, ValueError, "ending in .tflite; m.lite is neither"),
+        ("m.tflite", {"format": "saved_model"}, ValueError, "names a LiteRT file"),
+        ("m", {"quantize": "int4"}, ValueError, "int8 or None.*'int4' of litert"),
+        (
+            "m",
+            {"quantize": "int8", "format": "saved_model"},
+            ValueError,
+            "'int8' of saved_model",
+        ),
+        ("m", {"steps": 3}, ValueError, "steps is of diffusion models; VAE has no"),
         ("m.tflite", {"batch": 0}, ValueError, "1 or more, not 0"),
         ("m.tflite", {"batch": 1.5}, ValueError, "1 or more, not 1.5"),
         ("m.tflite", {"batch": True}, ValueError, "1 or more, not True"),
@@ -286,7 +381,7 @@ def test_a_failure_leaves_nothing_behind(format, extra, text, tmp_path):
             return images + extra(images, self.seed)
 
     with pytest.raises(_export.ExportError, match=text):
-        Odd(**SMALL["VAE"]).export(place(tmp_path, format), format=format)
+        Odd(**SMALL["VAE"]).export(tmp_path / "model", format=format)
     assert not os.listdir(tmp_path)
 
 
@@ -321,35 +416,100 @@ def test_an_error_of_the_other_process_comes_back(tmp_path, monkeypatch):
 
     monkeypatch.setattr(_backend, "NAME", "jax")
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(_export, "TOLERANCE", -1.0)
+    monkeypatch.setitem(_export.TOLERANCE, None, -1.0)
     with pytest.raises(_export.ExportError, match="of generate differs by"):
         build("VAE").export(tmp_path / "m.tflite", format="litert")
     assert not os.listdir(tmp_path)
 
 
 def test_the_command(tmp_path):
-    build("VAE-classes").save_preset(tmp_path / "mine")
-    command = [sys.executable, "-c", "from zoo.tools.main import run; run()", "export"]
+    build("VAE-classes").save_preset(tmp_path / "mine", limits="Not for use.")
+    command = [sys.executable, "-c", "from zoo.tools.main import run; run()"]
 
-    def zoo_export(*arguments):
+    def command_of(verb, *arguments):
         return subprocess.run(
-            [*command, "mine", *arguments],
+            [*command, verb, *arguments],
             cwd=tmp_path,
             env={**os.environ, "KERAS_BACKEND": "tensorflow"},
             capture_output=True,
             text=True,
         )
 
-    done = zoo_export("--format=litert", "--out=vae.tflite", "--batch=2")
+    done = command_of("export", "mine", "--format=litert", "--out=vae", "--batch=2")
     assert done.returncode == 0, done.stderr
+    assert "Operators, all built in: " in done.stdout
     last = done.stdout.splitlines()[-1]
-    assert last.startswith(
-        "Wrote vae.tflite, 0.0 MB: generate, encode, decode of mine, "
-    )
-    found = runner(tmp_path / "vae.tflite")(
+    assert last.startswith("Wrote vae, 0.0 MB: generate, encode, decode of mine, ")
+    found = runner(tmp_path / "vae")(
         "decode", codes=np.zeros((2, 3), "float32"), labels=np.array([2, 0], "int32")
     )
     assert found["output"].shape == (2, 8, 8, 1)
-    done = zoo_export("--format=onnx", "--out=vae.onnx")
-    assert done.returncode == 1
-    assert "zoo export: format is 'litert' or 'saved_model', not 'onnx'." in done.stderr
+    about = json.loads((tmp_path / "vae" / "model.json").read_text("utf-8"))
+    assert (about["preset"], about["limits"]) == ("mine", "Not for use.")
+    guide = (tmp_path / "vae" / "README.md").read_text("utf-8")
+    for text in (
+        "Not run on a device",
+        "```kotlin",
+        "```swift",
+        '"noise"',
+        "IntArray(2)",
+    ):
+        assert text in guide
+    done = command_of("run", "vae", "--labels=0,2,1", "--out=three.png")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Wrote three.png, 3 samples of vae in ")
+    done = command_of("generate", "mine", "--labels=0,2,1", "--out=keras.png")
+    assert (tmp_path / "three.png").read_bytes() == (
+        tmp_path / "keras.png"
+    ).read_bytes()
+    for arguments, text in (
+        (("export", "mine", "--out=vae"), "An export replaces nothing, and "),
+        (("export", "mine", "--format=onnx", "--out=x"), "'saved_model', not 'onnx'."),
+        (("run", "mine"), "mine is no export: it has no model.json"),
+        (("run", "vae", "--labels=7"), "labels of generate lies in 0 to 2"),
+        (("run", "vae", "--prompt=a"), "no condition 'prompt'; it takes labels."),
+    ):
+        done = command_of(*arguments)
+        assert done.returncode == 1
+        assert text in done.stderr
+
+
+@here
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_an_export_runs_without_keras_and_in_little_memory(tmp_path):
+    zoo.load("vae-mnist").export(tmp_path / "vae", "litert", verbose=False)
+    zoo.load("ngram-shakespeare").export(tmp_path / "text", "litert", verbose=False)
+    script = """
+import re, sys
+from zoo._run import Exported
+images = Exported("vae").generate(64, seed=0)
+print("".join(Exported("text").stream(seed=1, prompt="ROMEO:", length=30)))
+heavy = {"keras", "tensorflow", "jax", "torch"} & set(sys.modules)
+peak = re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]
+print(heavy or "none", images.shape, 1024 * int(peak))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    *text, last = done.stdout.splitlines()
+    expected = zoo.load("ngram-shakespeare").generate(
+        seed=1, prompt="ROMEO:", length=30
+    )[0]
+    assert "\n".join(text) == expected.removeprefix("ROMEO:")
+    assert last.startswith("none (64, 28, 28, 1) ")
+    assert int(last.split()[-1]) < 150e6
+
+
+def test_an_export_that_was_changed_is_refused(tmp_path):
+    about = {"format": "litert", "file": "model.tflite", "sha256": "0" * 64}
+    (tmp_path / "model.json").write_text(json.dumps(about), "utf-8")
+    (tmp_path / "model.tflite").write_bytes(b"TFL3")
+    with pytest.raises(ValueError, match="not the file that model.json describes"):
+        Exported(tmp_path)
+    (tmp_path / "model.json").write_text('{"format": "saved_model", "file": "1"}')
+    with pytest.raises(ValueError, match="is a saved_model: TensorFlow Serving"):
+        Exported(tmp_path)
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(ValueError, match="is no export"):
+        Exported(tmp_path)

@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import keras
 import numpy as np
 import pytest
 from absl import flags
@@ -10,7 +11,7 @@ import zoo
 from zoo import metrics
 from zoo._audio import read_wav, save_roll, save_wav, synthesize
 from zoo._speech import frames_of, sound_of, trimmed
-from zoo.tools import generate
+from zoo.tools import _samples
 from zoo.trainers.data import Batches, DataError, open_for
 
 pytestmark = pytest.mark.once
@@ -165,14 +166,34 @@ def test_the_chorales_have_the_split_of_the_benchmark():
 def test_sound_and_picture_need_no_mido(tmp_path, monkeypatch):
     flags.FLAGS.mark_as_parsed()
     model, found = zoo.ChoraleRNN(hidden=4), importlib.util.find_spec
-    monkeypatch.setattr(zoo, "load", lambda name: model)
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
         lambda name: found(name) if name != "mido" else None,
     )
-    wrote = generate._music("any", tmp_path / "a.wav", {"length": 2})
+    wrote = _samples._music(lambda: model, tmp_path / "a.wav", {"length": 2})
     assert wrote == "a.wav, a.png"
     assert {f.name for f in tmp_path.iterdir()} == {"a.wav", "a.png"}
     with pytest.raises(ImportError, match="mido"):
-        generate._music("any", tmp_path / "b.mid", {"length": 2})
+        _samples._music(lambda: model, tmp_path / "b.mid", {"length": 2})
+
+
+def test_sounds_are_varied_but_stay_what_they_are():
+    model = zoo.Recognizer(samples=512, classes=[2, 2], hidden=[2], shift=40)
+    sound = np.zeros((64, 512), "float32")
+    sound[:, 206:306] = np.sin(np.arange(100) / 4)
+    varied = keras.ops.convert_to_numpy(
+        model._varied(keras.ops.convert_to_tensor(sound))
+    )
+    assert varied.shape == sound.shape
+    loud = np.abs(varied) > 0.15
+    first, last = loud.argmax(axis=1), 511 - loud[:, ::-1].argmax(axis=1)
+    length, middle = last - first, 0.5 * (first + last)
+    assert 70 < length.min() < 92 < 105 < length.max() < 115  # Of 98 as it is.
+    assert 20 < np.abs(middle - 255).max() < 50
+    still = zoo.Recognizer(512, [2, 2], [2], shift=0, stretch=0)
+    whole = keras.ops.convert_to_numpy(
+        still._varied(keras.ops.convert_to_tensor(sound))
+    )
+    scale = np.abs(whole).max(axis=1, keepdims=True) / np.abs(sound).max()
+    np.testing.assert_allclose(whole, scale * sound, atol=0.06)

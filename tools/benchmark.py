@@ -7,6 +7,7 @@
     zoo benchmark rnn
     zoo benchmark diffusion
     zoo benchmark solvers --examples 10000 --plot docs/solvers.png
+    zoo benchmark export
     zoo benchmark scaling --plot scaling.png
     zoo benchmark scaling --backends jax --devices 1,8 --batch_sizes 1024,4096
 
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "rnn": "zoo.tools._benchmark_rnn",
     "diffusion": "zoo.tools._benchmark_diffusion",
     "solvers": "zoo.tools._benchmark_solvers",
+    "export": "zoo.tools._benchmark_export",
     "scaling": "zoo.tools._benchmark_scaling",
 }
 
@@ -38,6 +40,7 @@ _BACKENDS = flags.DEFINE_list("backends", None, "Backends; all installed if unse
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each program.", 1)
 _EXAMPLES = flags.DEFINE_integer("examples", None, "Examples of one epoch.", 1)
 _JSON = flags.DEFINE_string("json", None, "File to write the numbers to.")
+_TABLE = flags.DEFINE_string("table", None, "Markdown file to write the table to.")
 _DEVICES = flags.DEFINE_list("devices", ["1", "2", "4"], "scaling: how many devices.")
 _BATCHES = flags.DEFINE_list(
     "batch_sizes", ["128", "512", "2048"], "scaling: rows of a batch, on all devices."
@@ -53,6 +56,7 @@ def main(argv):
         raise app.UsageError(f"zoo benchmark takes one of: {', '.join(BENCHMARKS)}.")
     module = importlib.import_module(BENCHMARKS[argv[1]])
     file, plot = _file("--json", _JSON.value), _file("--plot", _PLOT.value)
+    table = _file("--table", _TABLE.value)
     if plot and module.PEER:
         raise app.UsageError(
             f"--plot is for scaling and solvers; {argv[1]} is a table alone."
@@ -112,7 +116,9 @@ def main(argv):
         )
     if plot:
         module.draw(rows, plot)
-    wrote = " and ".join(str(path) for path in (file, plot) if path)
+    if table:
+        table.write_text(_markdown(report, cells, note, result), "utf-8")
+    wrote = " and ".join(str(path) for path in (file, plot, table) if path)
     print(f"\n{result}{wrote and f' Wrote {wrote}.'}")
 
 
@@ -139,28 +145,33 @@ def compared(rows, peer):
 
 def text(report, cells, note):
     """Return what was run, on what, and the table, as text."""
-    machine = report["machine"]
     widths = [max(map(len, column)) for column in zip(*cells)]
     table = ("  ".join(c.ljust(w) for c, w in zip(x, widths)).rstrip() for x in cells)
+    return "\n".join([*_about(report), note, "", *table])
+
+
+def _markdown(report, cells, note, result):
+    """Return the same as a page, made by the command that it names."""
+    head, *rows = ("| " + " | ".join(row) + " |" for row in cells)
+    lines = [f"# {report['title']}", "", f"By `zoo benchmark {report['benchmark']}`."]
+    lines += ["", *_about(report), "", note, "", result, "", head.lower()]
+    lines += ["|" + "---|" * len(cells[0]), *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _about(report):
+    """Return what was run, and on what, in lines."""
+    machine = report["machine"]
     versions = (f"{k} {v}" for k, v in report["versions"].items() if v)
     load = machine["load"]
     busy = load is not None and load > machine["cores"] / 4
-    return "\n".join(
-        [
-            f"{report['title']}: {report['examples']:,} examples, "
-            f"medians over rounds: {report['rounds']}.",
-            f"{machine['processor']}, {machine['cores']} cores, Python "
-            f"{machine['python']}; {', '.join(versions)}.",
-            *(
-                [f"The machine was busy (load {load}): trust no number."]
-                if busy
-                else []
-            ),
-            note,
-            "",
-            *table,
-        ]
-    )
+    return [
+        f"{report['title']}: {report['examples']:,} examples, "
+        f"medians over rounds: {report['rounds']}.",
+        f"{machine['processor']}, {machine['cores']} cores, Python "
+        f"{machine['python']}; {', '.join(versions)}.",
+        *([f"The machine was busy (load {load}): trust no number."] if busy else []),
+    ]
 
 
 def _backends(names):

@@ -7,7 +7,8 @@ zoo translate pix2pix-emoji DRAWINGS    pictures into pictures
 zoo train --preset vae-mnist --out runs/mine
 zoo evaluate vae-mnist                  measure a preset on the test set
 zoo verify vae-mnist                    recompute every number on its card
-zoo export vae-mnist --format litert --out vae.tflite
+zoo export vae-mnist --format litert --out vae
+zoo run vae                             samples of an export, without Keras
 zoo benchmark vae                       speed, beside a peer
 """
 
@@ -24,6 +25,7 @@ VERBS = {
     "evaluate": "zoo.tools.evaluate",
     "verify": "zoo.tools.verify",
     "export": "zoo.tools.export",
+    "run": "zoo.tools.run",
     "benchmark": "zoo.tools.benchmark",
 }
 

@@ -4,10 +4,11 @@ A model's `signatures()` become the signatures of one LiteRT file or one SavedMo
 What was written is run and compared with Keras before it gets its name.
 """
 
+import functools
+import hashlib
 import importlib.util
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -19,17 +20,37 @@ import keras
 import numpy as np
 
 from zoo import _backend
+from zoo._formats import (
+    QUANTIZE,
+    ExportError,
+    by_name,
+    flat,
+    named,
+    operators,
+    still_float,
+    traced,
+    write_litert,
+    write_saved_model,
+)
 
 FORMATS = {"litert": "ai_edge_litert", "saved_model": "tensorflow"}  # What runs each.
-TOLERANCE = 1e-4  # Largest difference, where values are at most 1 in size.
+BATCHES = {"litert": (1,), "saved_model": (1, 8, 32)}  # Rows of the signatures.
+EXAMPLES = 256  # Rows that the scales of int8 are measured on.
 CALLS = 4  # Calls of each signature that are compared.
+FILES = {"litert": "model.tflite", "saved_model": "1"}  # In the folder that is written.
+# Largest difference, where values are at most 1 in size; None: it is measured alone.
+TOLERANCE = {None: 1e-4, "float16": 5e-3, "int8-dynamic": None, "int8": None}
 
 
-class ExportError(ValueError):
-    """A model that the format cannot hold, or a copy that differs from Keras."""
-
-
-def export(model, path, format="saved_model", batch=1, verbose=True):
+def export(
+    model,
+    path,
+    format="saved_model",
+    batch=None,
+    quantize=None,
+    steps=None,
+    verbose=True,
+):
     """Write a model's signatures; see `Model.export`.
 
     The copy computes in float32, whatever the model's policy, and is compared with
@@ -38,48 +59,80 @@ def export(model, path, format="saved_model", batch=1, verbose=True):
 
     Args:
         model: The model; on JAX and torch, of a class in `zoo.MODELS`.
-        path: File to write, ending in .tflite (litert), or folder (saved_model): one
-            called models/NAME/1 is what TensorFlow Serving mounts. Must not exist.
+        path: Folder to write, with a description, a guide and reference outputs beside
+            the model; or, ending in .tflite, the LiteRT file alone. Must not exist.
         format: "litert" or "saved_model".
-        batch: Rows of every input and output, 1 or more.
+        batch: Rows of every input and output, 1 or more. None: 1, and of a SavedModel
+            also 8 and 32, as signatures such as `generate_8`.
+        quantize: Of litert, how weights are stored: None for float32, "float16",
+            "int8-dynamic" (computed in int8 where an operator can) or "int8" (scales
+            of activations measured on examples).
+        steps: Of a diffusion model, steps of its solver; None for its own.
         verbose: Whether to print a table of the signatures.
 
     Returns:
-        dict: Signature name to the largest absolute difference from Keras.
+        dict: Signature name to the largest absolute difference from Keras; of whole
+        numbers, such as those of characters, the share that differs.
 
     Raises:
-        ValueError: `format`, `batch` or the ending of `path` is none of the above.
+        ValueError: An argument is none of the above.
         FileExistsError, FileNotFoundError: `path` exists, or its folder does not.
         ImportError: TensorFlow or ai_edge_litert is not installed.
         ExportError: An operator is not built into LiteRT, or the copy differs from
-            Keras by more than 1e-4, or 1e-4 of the largest value where that is more.
+            Keras by more than 1e-4 (in float16 5e-3), or that share of the largest
+            value where it is more than 1. Of int8 the difference is returned alone.
     """
-    path = _checked(path, format, batch)
+    path = _checked(path, format, batch, quantize)
+    model = _with_steps(model, steps)
     if verbose:
         print(f"Exporting the {type(model).__name__} to {format} …", flush=True)
+    how = {
+        "format": format,
+        "batches": (int(batch),) if batch else BATCHES[format],
+        "quantize": quantize,
+        "steps": getattr(model, "steps", None),
+    }
     write = _write_here if _backend.NAME == "tensorflow" else _write_there
     with tempfile.TemporaryDirectory(
         prefix=f".{path.name}.", dir=path.parent
     ) as scratch:
-        target = Path(scratch, "export")
-        rows = write(model, target, format, int(batch))
-        os.rename(target, path)
+        folder = Path(scratch, "export")
+        folder.mkdir()
+        target = folder / FILES[format]
+        report = write(model, target, how)
+        if path.suffix == ".tflite":
+            os.rename(target, path)
+        else:
+            from zoo._manifest import describe
+
+            describe(model, folder, how, report)
+            os.rename(folder, path)
     if verbose:
-        print(_table(path, rows))
-    return {row["signature"]: row["difference"] for row in rows}
+        print(_table(path, report))
+    return {row["signature"]: row["difference"] for row in report["rows"]}
 
 
-def _checked(path, format, batch):
+def _checked(path, format, batch, quantize):
     """Return the path as absolute, or raise what is wrong with the request."""
     if format not in FORMATS:
         known = " or ".join(map(repr, FORMATS))
         raise ValueError(f"format is {known}, not {format!r}.")
     whole = isinstance(batch, int | np.integer) and not isinstance(batch, bool)
-    if not whole or batch < 1:
+    if batch is not None and (not whole or batch < 1):
         raise ValueError(f"batch is a whole number of 1 or more, not {batch!r}.")
+    if quantize is not None and (quantize not in QUANTIZE or format != "litert"):
+        raise ValueError(
+            f"quantize is {', '.join(QUANTIZE)} or None, and of litert alone; this is "
+            f"{quantize!r} of {format}."
+        )
     path = Path(path).expanduser().absolute()
-    if format == "litert" and path.suffix != ".tflite":
-        raise ValueError(f"A litert file ends in .tflite; {path.name} does not.")
+    if path.suffix == ".tflite" and format != "litert":
+        raise ValueError(f"A {format} is a folder; {path.name} names a LiteRT file.")
+    if path.suffix not in (".tflite", ""):
+        raise ValueError(
+            f"An export is a folder, or a file ending in .tflite; {path.name} is "
+            "neither."
+        )
     if os.path.lexists(path):
         raise FileExistsError(f"An export replaces nothing, and {path} exists.")
     if not path.parent.is_dir():
@@ -95,7 +148,22 @@ def _checked(path, format, batch):
     return path
 
 
-def _write_there(model, target, format, batch):
+def _with_steps(model, steps):
+    """Return a model that samples in so many steps, with the same weights."""
+    if steps is None:
+        return model
+    if not hasattr(model, "steps"):
+        raise ValueError(
+            f"steps is of diffusion models; {type(model).__name__} has no solver."
+        )
+    copy = type(model)(**model.config)
+    copy.set_weights(model.get_weights())
+    vars(copy).update(recipe=model.recipe, card=model.card)
+    copy.steps = model._way(steps=steps)["steps"]
+    return copy
+
+
+def _write_there(model, target, how):
     """Rebuild the model under TensorFlow in another process, and export it there."""
     import zoo
 
@@ -105,12 +173,13 @@ def _write_there(model, target, format, batch):
             f"Keras on {_backend.NAME} exports the models {', '.join(zoo.MODELS)}; "
             f"{name} needs a process that runs with KERAS_BACKEND=tensorflow."
         )
-    preset, answer = target.with_name("preset"), target.with_name("answer.json")
+    scratch = target.parent.parent
+    preset, answer = scratch / "preset", scratch / "answer.json"
     model.save_preset(preset)
     # -P and PYTHONPATH: the same packages as here, none from the current folder.
-    command = [sys.executable, "-P", "-m", "zoo._export", preset, target, format]
+    command = [sys.executable, "-P", "-m", "zoo._export", preset, target]
     done = subprocess.run(
-        [*command, str(batch), answer],
+        [*command, json.dumps(how), answer],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
@@ -129,28 +198,71 @@ def _write_there(model, target, format, batch):
     result = json.loads(answer.read_text("utf-8"))
     if "error" in result:
         raise ExportError(result["error"])
-    return result["rows"]
+    return result
 
 
-def _main(preset, target, format, batch, answer):
+def _main(preset, target, how, answer):
     """Do the part of `_write_there` that runs under TensorFlow."""
     import zoo
 
     try:
-        rows = _write_here(zoo.load(preset), Path(target), format, int(batch))
-        result = {"rows": rows}
+        model, how = zoo.load(preset), json.loads(how)
+        if how["steps"]:
+            model.steps = how["steps"]
+        result = _write_here(model, Path(target), how)
     except ValueError as error:  # An ExportError or a PresetError.
         result = {"error": str(error)}
     Path(answer).write_text(json.dumps(result), "utf-8")
 
 
-def _write_here(model, target, format, batch):
-    """Write the export, run it and compare it; return the rows of the table."""
-    model = _plain(model)
-    signatures = _signatures(model, batch * CALLS)
-    write = {"litert": _write_litert, "saved_model": _write_saved_model}[format]
-    run = write(model, signatures, batch, target)
-    return [_row(model, name, *signatures[name], run, batch) for name in signatures]
+def _write_here(model, target, how):
+    """Write the export, run it and compare it; write references beside it.
+
+    Returns:
+        dict: "rows" of the table, and what the file is.
+    """
+    model, (first, *more) = _plain(model), how["batches"]
+    rows = max(CALLS * first, *more, EXAMPLES if how["quantize"] == "int8" else 1)
+    known = _signatures(model, rows)
+    functions, frozen = {}, how["format"] == "litert"
+    for batch in (first, *more):
+        for name, signature in known.items():
+            full = name if batch == first else f"{name}_{batch}"
+            functions[full] = traced(model, signature, batch, frozen)
+    if frozen:
+        examples = [
+            (name, flat(_rows(arguments, i, i + first)))
+            for name, (_, arguments) in known.items()
+            for i in range(0, rows - first + 1, first)
+        ]
+        run = write_litert(functions, target, how["quantize"], examples)
+    else:
+        run = write_saved_model(functions, target)
+    table, reference = [], {}
+    for name, (method, arguments) in known.items():
+        keras_call = functools.partial(_in_keras, model, method)
+        expected, calls = keras_call(arguments, first), _rows(arguments, 0, first)
+        for batch in (first, *more):
+            full = name if batch == first else f"{name}_{batch}"
+            allowed = TOLERANCE[how["quantize"]]
+            row = _row(full, arguments, expected, run, batch, allowed)
+            if batch == first:
+                row["ms in Keras"] = _milliseconds(
+                    functools.partial(keras_call, calls, first)
+                )
+            table.append(row)
+        for kind, arrays in (("input", flat(calls)), ("output", expected)):
+            for key, array in arrays.items():
+                reference[f"{name}.{kind}.{key}"] = array[:first]
+    np.savez_compressed(target.parent / "reference.npz", **reference)
+    report = {"rows": table}
+    if frozen:
+        content = target.read_bytes()
+        report["operators"] = operators(content)
+        report["sha256"] = hashlib.sha256(content).hexdigest()
+        if how["quantize"]:
+            report["float32"] = still_float(content)
+    return report
 
 
 def _plain(model):
@@ -165,10 +277,9 @@ def _plain(model):
     finally:
         keras.config.set_dtype_policy(policy)
     copy.set_weights(model.get_weights())
+    if hasattr(model, "steps"):
+        copy.steps = model.steps
     return copy
-
-
-# What goes in and comes out
 
 
 def _signatures(model, rows):
@@ -193,158 +304,62 @@ def _signatures(model, rows):
         filled[name] = (
             method,
             {
-                key: real[key] if key in real else _by_name({key: value}, fill)[key]
+                key: real[key] if key in real else by_name({key: value}, fill)[key]
                 for key, value in arguments.items()
             },
         )
     return filled
 
 
-def _by_name(arguments, function, prefix=""):
-    """Replace each array in nested dicts by function(name, array).
-
-    The name joins the keys: {"noise": {"normal": x}} gives "noise_normal".
-    """
-    return {
-        key: _by_name(value, function, f"{prefix}{key}_")
-        if isinstance(value, dict)
-        else function(prefix + key, value)
-        for key, value in arguments.items()
-    }
-
-
-def _flat(arguments):
-    """Return nested dicts as one, by the names of `_by_name`."""
-    flat = {}
-    _by_name(arguments, flat.__setitem__)
-    return flat
-
-
-def _named(output):
-    """Return what a method returns as a dict of named tensors or arrays."""
-    if isinstance(output, list | tuple):
-        output = {f"output_{i}": part for i, part in enumerate(output)}
-    return _flat(output if isinstance(output, dict) else {"output": output})
-
-
-# The two formats
-
-
-def _function(model, signature, batch, frozen):
-    """Return a signature as a TensorFlow function of named tensors of `batch` rows.
-
-    `frozen` makes the weights constants of it, for LiteRT: a variable that the
-    converter does not freeze itself breaks the file at READ_VARIABLE.
-    """
-    import tensorflow as tf
-
-    method, arguments = signature
-    weights = [(v, v.numpy()) for v in model.variables] if frozen else []
-
-    def function(**tensors):
-        constants = [(v, tf.constant(value)) for v, value in weights]
-        nested = _by_name(arguments, lambda name, _: tensors[name])
-        with keras.StatelessScope(constants):
-            return _named(getattr(model, method)(**nested))
-
-    specs = {
-        name: tf.TensorSpec((batch, *array.shape[1:]), array.dtype, name)
-        for name, array in _flat(arguments).items()
-    }
-    return tf.function(function, autograph=False).get_concrete_function(**specs)
-
-
-def _write_saved_model(model, signatures, batch, target, frozen=False):
-    """Write a SavedModel; return a function that runs a signature of it."""
-    import tensorflow as tf
-
-    functions = {
-        name: _function(model, signature, batch, frozen)
-        for name, signature in signatures.items()
-    }
-    module = tf.Module()
-    variables = [v for function in functions.values() for v in function.variables]
-    module.weights = list({id(v): v for v in variables}.values())
-    tf.saved_model.save(module, str(target), signatures=functions)
-    with tf.device("CPU"):
-        loaded = tf.saved_model.load(str(target))
-
-    def run(name, arrays):
-        with tf.device("CPU"):
-            tensors = {key: tf.constant(array) for key, array in arrays.items()}
-            output = loaded.signatures[name](**tensors)
-        return {key: tensor.numpy() for key, tensor in output.items()}
-
-    return run
-
-
-def _write_litert(model, signatures, batch, target):
-    """Write a LiteRT file; return a function that runs a signature of it."""
-    import tensorflow as tf
-    from ai_edge_litert.interpreter import Interpreter
-
-    folder = target.with_name("frozen")
-    _write_saved_model(model, signatures, batch, folder, frozen=True)
-    converter = tf.lite.TFLiteConverter.from_saved_model(
-        str(folder), signature_keys=list(signatures)
-    )
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    try:
-        content = converter.convert()
-    except Exception as error:  # ConverterError, which TensorFlow does not publish.
-        raise ExportError(_refusal(str(error))) from error
-    target.write_bytes(content)
-    threads = min(4, os.cpu_count() or 1)  # As many as a phone has fast cores.
-    interpreter = Interpreter(model_content=content, num_threads=threads)
-    runners = {name: interpreter.get_signature_runner(name) for name in signatures}
-    return lambda name, arrays: runners[name](**arrays)
-
-
-def _refusal(text):
-    """Say in one sentence why the converter refused."""
-    needed = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", text)))
-    if not needed:
-        return f"LiteRT cannot hold this model: {text.strip()[:500]}"
-    return (
-        "A litert export uses operators built into LiteRT alone; this model needs "
-        f"{', '.join(needed)}. Rewrite what makes them, or export to saved_model."
-    )
-
-
 # The check
 
 
-def _row(model, name, method, arguments, run, batch):
-    """Compare a signature with Keras; return its row of the table."""
+def _rows(arguments, start, stop):
+    return by_name(arguments, lambda _, array: array[start:stop])
+
+
+def _in_keras(model, method, arguments, batch):
     import tensorflow as tf
 
-    def cut(start):
-        return _by_name(arguments, lambda _, array: array[start : start + batch])
+    with tf.device("CPU"):
+        return named(model._run(method, *arguments.values(), rows=batch))
 
-    def in_keras(arguments):
-        with tf.device("CPU"):
-            return _named(model._run(method, *arguments.values(), rows=batch))
 
-    parts = [run(name, _flat(cut(i * batch))) for i in range(CALLS)]
+def _row(name, arguments, expected, run, batch, allowed):
+    """Compare a signature with Keras; return its row of the table."""
+    whole = len(next(iter(expected.values()))) // batch
+    starts = [i * batch for i in range(min(CALLS, whole))]
+    parts = [run(name, flat(_rows(arguments, s, s + batch))) for s in starts]
     difference = 0.0
-    for key, expected in in_keras(arguments).items():
+    for key, values in expected.items():
+        values = values[: len(starts) * batch]
         found = np.concatenate([part[key] for part in parts])
-        error = np.abs(found - expected.astype("float64")).max()
-        allowed = TOLERANCE * max(1.0, np.abs(expected).max())
-        if found.shape != expected.shape or not error <= allowed:  # Or it is NaN.
+        if values.dtype.kind == "f":
+            error = np.abs(found - values.astype("float64")).max()
+            limit = allowed and allowed * max(1.0, np.abs(values).max())
+        else:  # Numbers of characters: one is as wrong as another.
+            error, limit = np.mean(found != values), allowed
+        good = np.isfinite(error) if limit is None else error <= limit  # Not NaN.
+        if found.shape != values.shape or not good:
+            rule = "a finite number" if limit is None else f"{limit:.1e}"
             raise ExportError(
-                f"An export is within {allowed:.1e} of Keras; the {key} of {name} "
+                f"An export is within {rule} of Keras; the {key} of {name} "
                 f"differs by {error:.1e}. Nothing was written."
             )
         difference = max(difference, float(error))
-    first = cut(0)
+    first = flat(_rows(arguments, 0, batch))
     return {
         "signature": name,
-        "inputs -> outputs": f"{_shapes(_flat(first))} -> {_shapes(parts[0])}",
+        "inputs -> outputs": f"{_shapes(first)} -> {_shapes(parts[0])}",
         "difference": difference,
-        "ms": _milliseconds(lambda: run(name, _flat(first))),
-        "ms in Keras": _milliseconds(lambda: in_keras(first)),
+        "ms": _milliseconds(lambda: run(name, first)),
+        "ms in Keras": None,
+        "outputs": {key: _kind(array) for key, array in parts[0].items()},
     }
+
+
+def _kind(array):
+    return {"shape": list(array.shape), "dtype": str(array.dtype)}
 
 
 def _milliseconds(call, most=20, seconds=0.2):
@@ -361,14 +376,21 @@ def _shapes(arrays):
     return ", ".join(f"{k} {a.dtype} {list(a.shape)}" for k, a in arrays.items())
 
 
-def _table(path, rows):
+def _table(path, report):
     """Return the table that `verbose` prints."""
+    shown = [{k: v for k, v in r.items() if k != "outputs"} for r in report["rows"]]
     texts = [
-        [f"{v:.2g}" if isinstance(v, float) else v for v in r.values()] for r in rows
+        [f"{v:.2g}" if isinstance(v, float) else v or "" for v in r.values()]
+        for r in shown
     ]
-    columns = [[head, *column] for head, column in zip(rows[0], zip(*texts))]
+    columns = [[head, *column] for head, column in zip(shown[0], zip(*texts))]
     padded = [[cell.ljust(max(map(len, c))) for cell in c] for c in columns]
     lines = ["  ".join(cells).rstrip() for cells in zip(*padded)]
+    if "operators" in report:
+        counts = ", ".join(f"{n} {name}" for name, n in report["operators"].items())
+        lines.append(f"Operators, all built in: {counts}")
+    if report.get("float32"):
+        lines.append(f"Stayed float32: {', '.join(report['float32'])}")
     return "\n".join([*lines, f"{path.name}: {size(path):,} bytes"])
 
 

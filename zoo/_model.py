@@ -36,6 +36,8 @@ class Model(keras.Model):
         medium: What it makes and learns from: "images", "text", "music", …
         config: The arguments of the constructor, which JSON can hold.
         recipe: How the weights were or will be made; `compile()` starts from it.
+        card: What the config.json of its preset says, and the preset's "name"; empty
+            for a model that was not loaded.
         classes: Number of labels the model is conditioned on; None for none.
         image_shape: Height, width and channels of the images; None if of none.
         options: Arguments of `noise` that `generate` takes too.
@@ -57,7 +59,7 @@ class Model(keras.Model):
         bound = inspect.signature(cls.__init__).bind(model, *args, **kwargs)
         bound.apply_defaults()
         own = {k: v for k, v in bound.arguments.items() if k != "self"}
-        vars(model).update(config=own, recipe={}, _functions={})
+        vars(model).update(config=own, recipe={}, card={}, _functions={})
         return model
 
     def get_config(self):
@@ -171,13 +173,25 @@ class Model(keras.Model):
 
         save_preset(self, folder, **card)
 
-    def export(self, path, format="saved_model", batch=1, verbose=True):
+    def export(
+        self,
+        path,
+        format="saved_model",
+        batch=None,
+        quantize=None,
+        steps=None,
+        verbose=True,
+    ):
         """Write the whole sampler, noise in and data out, for use without Keras.
 
         Args:
-            path: File (litert) or folder (saved_model) to write; must not exist.
+            path: Folder to write: the model, model.json that describes it, a guide and
+                reference outputs. Or, ending in .tflite, the LiteRT file alone.
             format: "litert" for phones or "saved_model" for TensorFlow Serving.
-            batch: Samples drawn by one call.
+            batch: Samples drawn by one call; None for 1, and of a SavedModel 8 and 32
+                too.
+            quantize: Of litert: "float16", "int8-dynamic", "int8", or None for float32.
+            steps: Of a diffusion model, steps of its solver; None for its own.
             verbose: Whether to print a table of the signatures.
 
         Returns:
@@ -185,7 +199,7 @@ class Model(keras.Model):
         """
         from zoo._export import export
 
-        return export(self, path, format=format, batch=batch, verbose=verbose)
+        return export(self, path, format, batch, quantize, steps, verbose)
 
     # How it learns
 

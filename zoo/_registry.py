@@ -89,7 +89,9 @@ def load(preset, weights=True):
         except Exception as error:  # h5py's own are of many types.
             raise PresetError(f"{path} does not fit: {_reason(error)}") from error
     fill(model, variables, values)
-    vars(model)["recipe"] = card.get("recipe", {})
+    vars(model).update(
+        recipe=card.get("recipe", {}), card={"name": folder.resolve().name, **card}
+    )
     return model
 
 

@@ -2,7 +2,8 @@
 
 After the M5 network of Dai et al., 2017, "Very deep convolutional neural networks for
 raw waveforms", https://arxiv.org/abs/1610.00087. What differs: fewer channels, a head
-for each question, and sounds that are moved, scaled and mixed with noise in training.
+for each question, and sounds that are moved, stretched in time (and so in pitch), made
+louder or softer and mixed with noise in training.
 """
 
 import keras
@@ -22,6 +23,7 @@ class Recognizer(Model):
             next.
         dropout: Share of the last layer hidden in training.
         shift: Most samples that a sound is moved by in training.
+        stretch: Largest share by which it is made slower or faster then.
     """
 
     medium = "sounds"
@@ -33,14 +35,18 @@ class Recognizer(Model):
         hidden=(48, 96, 192, 192),
         dropout=0.3,
         shift=800,
+        stretch=0.1,
     ):
         super().__init__()
-        if min(samples, *classes, *hidden) < 1 or not 0 <= shift < samples:
+        bounds = 0 <= shift < samples and 0 <= stretch < 1
+        if min(samples, *classes, *hidden) < 1 or not bounds:
             raise ValueError(
-                "Recognizer takes sizes of 1 or more and a shift below samples, not "
-                f"{samples}, {classes}, {hidden} and {shift}."
+                "Recognizer takes sizes of 1 or more, a shift below samples and a "
+                f"stretch below 1, not {samples}, {classes}, {hidden}, {shift} and "
+                f"{stretch}."
             )
-        self.samples, self.classes, self.shift = samples, tuple(classes), shift
+        self.samples, self.classes = samples, tuple(classes)
+        self.shift, self.stretch = shift, stretch
         sound = x = keras.Input((samples, 1))
         for i, channels in enumerate(hidden):
             size, stride = (64, 4) if i == 0 else (3, 1)
@@ -74,15 +80,27 @@ class Recognizer(Model):
         return sum(ops.mean(loss) for loss in losses)
 
     def _varied(self, sounds):
-        """Return sounds moved together, each of another loudness and with noise."""
-        num = ops.shape(sounds)[0]
-        room = ops.pad(sounds, [[0, 0], [self.shift, self.shift]])
-        start = random.randint((), 0, 2 * self.shift + 1, seed=self.seed)
-        sounds = ops.slice(room, ops.stack([0, start]), (num, self.samples))
-        loudness = random.uniform((num, 1), 0.3, 1.5, seed=self.seed)
-        noise = random.uniform((num, 1), 0.0, 0.02, seed=self.seed)
+        """Return sounds moved and stretched, of another loudness and with noise."""
+        num, last = ops.shape(sounds)[0], self.samples - 1
+
+        def drawn(low, high):
+            return random.uniform((num, 1), low, high, seed=self.seed)
+
+        rate = drawn(1.0 - self.stretch, 1.0 + self.stretch)
+        middle = 0.5 * last + drawn(-self.shift, self.shift)
+        offset = ops.cast(ops.arange(self.samples), "float32")[None] - 0.5 * last
+        place = offset * rate + middle  # Where each sample comes from.
+        before = ops.floor(place)
+        share = place - before
+        index = ops.cast(before, "int32")
+        left, right = (
+            ops.take_along_axis(sounds, ops.clip(index + k, 0, last), axis=1)
+            for k in (0, 1)
+        )
+        there = ops.logical_and(place >= 0, place <= last)
+        moved = ops.where(there, (1.0 - share) * left + share * right, 0.0)
         hiss = random.normal((num, self.samples), seed=self.seed)
-        return sounds * loudness + noise * hiss
+        return moved * drawn(0.3, 1.5) + drawn(0.0, 0.01) * hiss
 
     def classify(self, sounds):
         """Return the probabilities of each question, a list of (N, classes) float32.

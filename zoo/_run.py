@@ -1,0 +1,242 @@
+"""Run an export with NumPy and LiteRT alone: the reference for an app's author.
+
+    model = Exported("vae")                 what `zoo export … --out vae` wrote
+    images = model.generate(16, seed=0)     the samples that the preset makes
+
+Neither Keras nor TensorFlow is imported. What is here is what an app does too: draw
+noise, fill in conditions, call a signature, and turn numbers into pictures or text.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from zoo._midi import roll_of
+from zoo._noise import philox
+from zoo._speech import sound_of
+
+LENGTH = {"text": 200, "music": 64}  # Characters and frames, if not asked for.
+MOST = 100_000  # Samples of one call, and characters of one text.
+
+
+class Exported:
+    """A folder that `zoo export --format litert` wrote.
+
+    Args:
+        folder: With model.tflite and model.json.
+        threads: That LiteRT uses; None for 4, or as many as there are cores.
+
+    Raises:
+        ValueError: It is no such folder, or the model is not the one described.
+        ImportError: ai-edge-litert is not installed.
+    """
+
+    def __init__(self, folder, threads=None):
+        folder = Path(folder)
+        try:
+            self.about = json.loads((folder / "model.json").read_text("utf-8"))
+            kind, file = self.about["format"], self.about["file"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"{folder} is no export: it has no model.json that says what it holds. "
+                f"zoo export NAME --out {folder} writes one."
+            ) from error
+        if kind != "litert":
+            raise ValueError(
+                f"zoo run runs litert, and {folder} is a {kind}: TensorFlow Serving "
+                "or tf.saved_model.load runs that."
+            )
+        if importlib.util.find_spec("ai_edge_litert") is None:
+            raise ImportError(
+                "An export runs by ai-edge-litert, which is not installed: pip install "
+                "ai-edge-litert."
+            )
+        from ai_edge_litert.interpreter import Interpreter
+
+        content = (folder / Path(file).name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.about["sha256"]:
+            raise ValueError(
+                f"{folder / file} is not the file that model.json describes: its "
+                "sha256 differs. Export again."
+            )
+        self._interpreter = Interpreter(
+            model_content=content, num_threads=threads or min(4, os.cpu_count() or 1)
+        )
+        self._runners, facts = {}, self.about["facts"]
+        self.signatures, self.batch = self.about["signatures"], self.about["batch"]
+        self.medium, self.classes = self.about["medium"], facts.get("classes")
+        self.rate, self.vocabulary = facts.get("rate"), facts.get("vocabulary")
+
+    def call(self, signature, **inputs):
+        """Return the outputs of a signature, a dict of arrays of N rows.
+
+        Args:
+            signature: Its name.
+            **inputs: Arrays of N rows each; rows are padded to whole calls.
+
+        Raises:
+            ValueError: There is no such signature, or an input is missing, unknown or
+                of another shape; the message says what it takes.
+        """
+        if signature not in self.signatures:
+            raise ValueError(
+                f"This export has no signature {signature!r}; it has "
+                f"{', '.join(self.signatures)}."
+            )
+        specs = self.signatures[signature]["inputs"]
+        if set(inputs) != set(specs):
+            raise ValueError(
+                f"{signature} takes {', '.join(specs)}, not "
+                f"{', '.join(inputs) or 'nothing'}."
+            )
+        arrays, rows = {}, None
+        for name, spec in specs.items():
+            array = np.asarray(inputs[name], spec["dtype"])
+            rows = len(array) if rows is None and array.ndim else rows
+            if array.shape != (rows, *spec["shape"][1:]) or not rows:
+                each = ", ".join(map(str, ["N", *spec["shape"][1:]]))
+                raise ValueError(
+                    f"{name} of {signature} has the shape ({each}), the same N of 1 or "
+                    f"more as the others; this is {array.shape}."
+                )
+            ends = spec.get("range") or (None, None)
+            low, high = (array if end is None else end for end in ends)
+            if not (np.isfinite(array) & (array >= low) & (array <= high)).all():
+                raise ValueError(
+                    f"{name} of {signature} lies in {ends[0]} to {ends[1]}, and is "
+                    f"finite; this has {array.min()} to {array.max()}."
+                )
+            short = [(0, -rows % self.batch)] + [(0, 0)] * (array.ndim - 1)
+            arrays[name] = np.pad(array, short, mode="edge")
+        if signature not in self._runners:
+            runner = self._interpreter.get_signature_runner(signature)
+            self._runners[signature] = runner
+        parts = []
+        for start in range(0, rows, self.batch):
+            now = {k: v[start : start + self.batch] for k, v in arrays.items()}
+            parts.append(self._runners[signature](**now))
+        return {k: np.concatenate([p[k] for p in parts])[:rows] for k in parts[0]}
+
+    def generate(self, num=1, seed=None, **given):
+        """Return `num` new samples, as the `generate` of the model that was exported.
+
+        Args:
+            num: How many, 1 to 100,000.
+            seed: A whole number of 0 or more; None draws a fresh one.
+            **given: `labels`, `speakers`, `guidance`: one number or one for each; of
+                text and music `length`, `prompt` and `temperature`; of speech
+                `temperature`.
+        """
+        whole = isinstance(num, int) and not isinstance(num, bool)
+        if not whole or not 1 <= num <= MOST:
+            raise ValueError(f"num is a whole number from 1 to {MOST:,}, not {num!r}.")
+        if "generate" not in self.signatures:
+            raise ValueError(
+                f"This export makes nothing; it has {', '.join(self.signatures)}."
+            )
+        if self.medium in LENGTH:
+            symbols = np.stack([*self._written(num, seed, **given)], axis=1)
+            if self.medium == "text":
+                return ["".join(self.vocabulary[i] for i in row) for row in symbols]
+            facts = self.about["facts"]
+            return np.stack(
+                [roll_of(row, facts["voices"], facts["lowest"]) for row in symbols]
+            )
+        specs = self.signatures["generate"]["inputs"]
+        scale = given.pop("temperature", None) if self.medium == "speech" else None
+        known = [name for name, spec in specs.items() if "draw" not in spec]
+        for name in given:
+            if name not in known:
+                takes = ", ".join(known) or "none"
+                raise ValueError(f"There is no condition {name!r}; it takes {takes}.")
+        inputs = {
+            name: self._noise(spec, num, seed, scale)
+            if "draw" in spec
+            else self._condition(name, spec, num, given.get(name))
+            for name, spec in specs.items()
+        }
+        made = self.call("generate", **inputs)["output"]
+        if self.medium != "speech":
+            return made
+        made[:, :4, -1] = 1  # A few frames at least, if need be of silence.
+        return [sound_of(part[part[:, -1] > 0, :-1]) for part in made]
+
+    def stream(self, seed=None, **given):
+        """Return an iterator of the characters of one text, without its prompt."""
+        skip = len(given.get("prompt", ""))
+        for i, symbol in enumerate(self._written(1, seed, **given)):
+            if i >= skip:
+                yield self.vocabulary[symbol[0]]
+
+    def _noise(self, spec, num, seed, scale=None):
+        """Return noise as model.json says it is drawn."""
+        rule, shape = spec["draw"], (num, *spec["shape"][1:])
+        generator = philox(seed, rule["stream"])
+        if rule["distribution"] == "uniform":
+            return generator.random(shape, dtype="float32")
+        scale = rule["scale"] if scale is None else scale
+        return np.float32(scale) * generator.standard_normal(shape, dtype="float32")
+
+    def _condition(self, name, spec, num, value):
+        if value is None:
+            turns, first = np.arange(num), self.classes or 1
+            value = {
+                "labels": turns % first,
+                "speakers": turns // first % (self.about["facts"].get("speakers") or 1),
+            }.get(name, 1)
+        value = np.asarray(value)
+        if value.shape not in ((), (num,)):
+            raise ValueError(f"{name} is one number, or {num}, one for each sample.")
+        return np.broadcast_to(value, (num,)).astype(spec["dtype"])
+
+    def _written(self, num, seed, length=None, prompt=None, temperature=1.0):
+        """Yield one symbol after another of `num` rows, (num,), by `step`."""
+        length = LENGTH[self.medium] if length is None else length
+        if not isinstance(length, int) or not 1 <= length <= MOST:
+            raise ValueError(f"length is a whole number from 1 to {MOST:,}.")
+        if not temperature >= 0:
+            raise ValueError(f"temperature is 0 or more, not {temperature!r}.")
+        facts = self.about["facts"]
+        if self.medium == "text":
+            begun = self._numbers(prompt or "")
+        elif prompt is None:
+            begun, length = [], length * facts["voices"]
+        else:
+            raise ValueError("zoo run writes music from its beginning, without prompt.")
+        noise = philox(seed).random((num, length), dtype="float32")
+        specs = self.signatures["step"]["inputs"]
+        state = {
+            name: np.full((num, *spec["shape"][1:]), spec["start"], spec["dtype"])
+            for name, spec in specs.items()
+        }
+        for i in range(len(begun) + length):
+            out = self.call("step", **state)
+            logits = out.pop("logits")
+            if i < len(begun):
+                symbol = np.full(num, begun[i])
+            else:
+                symbol = _drawn(logits, noise[:, i - len(begun)], temperature)
+            state = {**out, "symbol": symbol}
+            yield symbol
+
+    def _numbers(self, text):
+        unknown = sorted(set(text) - set(self.vocabulary))
+        if unknown:
+            raise ValueError(
+                f"The prompt has {unknown}, not among the model's "
+                f"{len(self.vocabulary)} characters."
+            )
+        return [self.vocabulary.index(character) for character in text]
+
+
+def _drawn(logits, noise, temperature):
+    """Return the symbol at which the cumulative distribution passes its number."""
+    logits = (logits - logits.max(axis=-1, keepdims=True)).astype("float32")
+    odds = np.exp(logits / np.float32(max(temperature, 1e-6)))
+    edges = np.cumsum(odds / odds.sum(axis=-1, keepdims=True), axis=-1)
+    spot = np.minimum(noise, 1 - 1e-6)[:, None] * edges[:, -1:]
+    return (edges <= spot).sum(axis=-1)
