@@ -364,7 +364,12 @@ def test_a_missing_package_is_named_with_its_cure(missing, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("format", "extra", "text"),
     [
-        ("litert", lambda x, seed: ops.erf(x), "this model needs Erf. Rewrite"),
+        ("litert", lambda x, seed: ops.erf(x), r"needs Erf \(in no layer\). Rewrite"),
+        (
+            "litert",
+            lambda x, seed: keras.layers.Activation(ops.erf, name="bent")(x),
+            r"this model needs Erf \(in bent_1\). Rewrite",
+        ),
         (
             "saved_model",
             lambda x, seed: keras.random.uniform(ops.shape(x), seed=seed),
@@ -372,7 +377,7 @@ def test_a_missing_package_is_named_with_its_cure(missing, tmp_path, monkeypatch
         ),
         ("litert", lambda x, seed: x * np.nan, "differs by nan"),
     ],
-    ids=["operator", "random state", "nan"],
+    ids=["operator", "operator of a layer", "random state", "nan"],
 )
 def test_a_failure_leaves_nothing_behind(format, extra, text, tmp_path):
     class Odd(zoo.VAE):
@@ -499,6 +504,27 @@ print(heavy or "none", images.shape, 1024 * int(peak))
     assert "\n".join(text) == expected.removeprefix("ROMEO:")
     assert last.startswith("none (64, 28, 28, 1) ")
     assert int(last.split()[-1]) < 150e6
+
+
+@here
+def test_a_saved_model_needs_no_keras(tmp_path):
+    build("DDPM-classes").export(tmp_path / "ddpm", batch=2, verbose=False)
+    script = """
+import sys
+sys.modules["keras"] = sys.modules["zoo"] = None  # An import of either fails.
+import numpy as np, tensorflow as tf
+reference = np.load("ddpm/reference.npz")
+call = tf.saved_model.load("ddpm/1").signatures["generate"]
+start = "generate.input."
+given = {k.removeprefix(start): reference[k] for k in reference if start in k}
+found = call(**{k: tf.constant(v) for k, v in given.items()})["output"]
+print(np.abs(found - reference["generate.output.output"]).max())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1e-5
 
 
 def test_an_export_that_was_changed_is_refused(tmp_path):

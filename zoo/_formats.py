@@ -141,13 +141,23 @@ def _loops(function):
 
 def _refusal(text, quantize):
     """Say in one sentence why the converter refused."""
-    needed = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", text)))
-    if not needed:
+    found = re.findall(
+        r"""loc\(callsite\(fused\["\w+:", "([^"@]+)@[^\n]*'tf\.(\w+)' op is neither""",
+        text,
+    )
+    if not found:
         how = f" as {quantize}" if quantize else ""
         return f"LiteRT cannot hold this model{how}: {text.strip()[:500]}"
+    places = {}
+    for path, name in found:
+        places.setdefault(name, set()).add(path.rpartition("/")[0] or "no layer")
+    needed = ", ".join(
+        f"{name} (in {', '.join(sorted(paths))})"
+        for name, paths in sorted(places.items())
+    )
     return (
         "A litert export uses operators built into LiteRT alone; this model needs "
-        f"{', '.join(needed)}. Rewrite what makes them, or export to saved_model."
+        f"{needed}. Rewrite what makes them, or export to saved_model."
     )
 
 
