@@ -13,7 +13,7 @@ from keras import ops
 from test_contract import SMALL, build
 
 import zoo
-from zoo import _backend, _export
+from zoo import _backend, _export, _registry
 from zoo._run import Exported
 
 here = pytest.mark.skipif(
@@ -216,6 +216,25 @@ def test_litert_needs_no_flex_and_holds_each_weight_once(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "noise float32 [1, 32] -> output float32 [1, 28, 28, 1]" in printed
     assert f"vae.tflite: {len(content):,} bytes" in printed
+
+
+TRAINED = [
+    name
+    for name in zoo.presets()
+    if "model.weights.h5" in _registry.read(_registry.home() / name)["files"]
+]
+
+
+@here
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_trained_preset_runs_by_itself(name, tmp_path):
+    model = zoo.load(name)
+    model.export(tmp_path / name, "litert", verbose=False)
+    about = json.loads((tmp_path / name / "model.json").read_text("utf-8"))
+    assert (about["preset"], about["licence"]) == (name, model.card["licence"])
+    assert about["weights_sha256"] == model.card["files"]["model.weights.h5"]["sha256"]
+    runs_by_itself(model, tmp_path / name)
 
 
 @here

@@ -179,7 +179,7 @@ def test_sound_and_picture_need_no_mido(tmp_path, monkeypatch):
 
 
 def test_sounds_are_varied_but_stay_what_they_are():
-    model = zoo.Recognizer(samples=512, classes=[2, 2], hidden=[2], shift=40)
+    model = zoo.Recognizer(samples=512, classes=[2, 2], hidden=[2], shift=40, echo=0)
     sound = np.zeros((64, 512), "float32")
     sound[:, 206:306] = np.sin(np.arange(100) / 4)
     varied = keras.ops.convert_to_numpy(
@@ -191,9 +191,22 @@ def test_sounds_are_varied_but_stay_what_they_are():
     length, middle = last - first, 0.5 * (first + last)
     assert 70 < length.min() < 92 < 105 < length.max() < 115  # Of 98 as it is.
     assert 20 < np.abs(middle - 255).max() < 50
-    still = zoo.Recognizer(512, [2, 2], [2], shift=0, stretch=0)
+    still = zoo.Recognizer(512, [2, 2], [2], shift=0, stretch=0, echo=0)
     whole = keras.ops.convert_to_numpy(
         still._varied(keras.ops.convert_to_tensor(sound))
     )
     scale = np.abs(whole).max(axis=1, keepdims=True) / np.abs(sound).max()
     np.testing.assert_allclose(whole, scale * sound, atol=0.06)
+
+
+def test_an_echo_is_as_loud_as_it_is_asked_to_be():
+    model = zoo.Recognizer(samples=1024, classes=[2, 2], hidden=[2])
+    click = np.zeros((64, 1024), "float32")
+    click[:, 100] = 1
+    given = [click, np.full((64, 1), 0.5), np.full((64, 1), 0.02)]
+    given = [keras.ops.convert_to_tensor(x.astype("float32")) for x in given]
+    echo = keras.ops.convert_to_numpy(model._echoed(*given)) - click
+    assert np.mean(np.sum(echo**2, axis=1)) == pytest.approx(0.25, rel=0.2)
+    early, late = (np.abs(echo[:, 100 + k : 110 + k]).mean() for k in (0, 60))
+    assert late < 0.2 * early
+    assert np.abs(echo[:, :90]).mean() < 0.02 * early

@@ -70,7 +70,9 @@ def spoken(model, data, judge="recognizer-digits", num=500, seed=0):
     """
     clips = model.generate(num, seed=seed)
     asked, found = model.conditions(num), zoo.load(judge).classify(clips)
-    shares = [metrics.accuracy(p, asked[k]) for p, k in zip(found, asked)]
+    shares = [
+        metrics.accuracy(p, asked[key]) for p, key in zip(found, ("labels", "speakers"))
+    ]
     return dict(zip(("word accuracy", "speaker accuracy"), shares))
 
 

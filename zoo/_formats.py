@@ -58,7 +58,7 @@ def traced(model, signature, batch, frozen):
         constants = [(v, tf.constant(value)) for v, value in weights]
         nested = by_name(arguments, lambda name, _: tensors[name])
         with keras.StatelessScope(constants):
-            return named(getattr(model, method)(**nested))
+            return named(getattr(model, method)(*nested.values()))
 
     specs = {
         name: tf.TensorSpec((batch, *array.shape[1:]), array.dtype, name)

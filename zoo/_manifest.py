@@ -99,6 +99,8 @@ def _signatures(model, batches, rows):
                 }
                 if key in draws and name != "step":
                     inputs[key]["draw"] = draws[key]
+                if key in ("guidance", "temperature"):
+                    inputs[key]["default"] = round(float(example[0]), 4)
                 same = np.unique(example)
                 if method == "_step" and len(same) == 1 and not key.startswith("noise"):
                     inputs[key]["start"] = same[0].item()
@@ -293,9 +295,7 @@ def _kotlin(about, signature):
             "uniform": "FloatArray(SIZE) { kotlin.random.Random.nextFloat() }",
         }.get(draw.get("distribution"))
         scale = draw.get("scale", 1.0)
-        start = spec.get("range", [0])[0] or 0
-        if key in ("guidance", "temperature"):
-            start = 1
+        start = spec.get("default", spec.get("range", [0])[0] or 0)
         value = value or (
             f"IntArray(SIZE) {{ {int(start)} }}"
             if whole
@@ -327,9 +327,7 @@ def _swift(about, signature):
         size, whole = int(np.prod(spec["shape"])), spec["dtype"].startswith("int")
         kind = "Int32" if whole else "Float32"
         draw = spec.get("draw", {}).get("distribution")
-        start = spec.get("range", [0])[0] or 0
-        if key in ("guidance", "temperature"):
-            start = 1
+        start = spec.get("default", spec.get("range", [0])[0] or 0)
         if draw == "uniform":
             made = f"(0..<{size}).map {{ _ in {kind}.random(in: 0..<1) }}"
         elif draw == "normal":  # Box and Muller's, of two uniform numbers.

@@ -147,14 +147,13 @@ class Exported:
                 [roll_of(row, facts["voices"], facts["lowest"]) for row in symbols]
             )
         specs = self.signatures["generate"]["inputs"]
-        scale = given.pop("temperature", None) if self.medium == "speech" else None
         known = [name for name, spec in specs.items() if "draw" not in spec]
         for name in given:
             if name not in known:
                 takes = ", ".join(known) or "none"
                 raise ValueError(f"There is no condition {name!r}; it takes {takes}.")
         inputs = {
-            name: self._noise(spec, num, seed, scale)
+            name: self._noise(spec, num, seed)
             if "draw" in spec
             else self._condition(name, spec, num, given.get(name))
             for name, spec in specs.items()
@@ -172,14 +171,15 @@ class Exported:
             if i >= skip:
                 yield self.vocabulary[symbol[0]]
 
-    def _noise(self, spec, num, seed, scale=None):
+    def _noise(self, spec, num, seed):
         """Return noise as model.json says it is drawn."""
         rule, shape = spec["draw"], (num, *spec["shape"][1:])
         generator = philox(seed, rule["stream"])
         if rule["distribution"] == "uniform":
             return generator.random(shape, dtype="float32")
-        scale = rule["scale"] if scale is None else scale
-        return np.float32(scale) * generator.standard_normal(shape, dtype="float32")
+        return np.float32(rule["scale"]) * generator.standard_normal(
+            shape, dtype="float32"
+        )
 
     def _condition(self, name, spec, num, value):
         if value is None:
@@ -187,7 +187,7 @@ class Exported:
             value = {
                 "labels": turns % first,
                 "speakers": turns // first % (self.about["facts"].get("speakers") or 1),
-            }.get(name, 1)
+            }.get(name, spec.get("default", 1))
         value = np.asarray(value)
         if value.shape not in ((), (num,)):
             raise ValueError(f"{name} is one number, or {num}, one for each sample.")

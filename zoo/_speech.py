@@ -12,7 +12,7 @@ import numpy as np
 from zoo._png import save_image
 
 RATE = 8_000  # Samples a second.
-WINDOW, HOP = 256, 64  # Samples of a frame, and between frames: 8 ms.
+WINDOW, HOP = 256, 128  # Samples of a frame, and between frames: 16 ms.
 FLOOR, SCALE = 1e-5, 3.0
 HANN = np.hanning(WINDOW + 1)[:-1]
 

@@ -2,8 +2,8 @@
 
 After the M5 network of Dai et al., 2017, "Very deep convolutional neural networks for
 raw waveforms", https://arxiv.org/abs/1610.00087. What differs: fewer channels, a head
-for each question, and sounds that are moved, stretched in time (and so in pitch), made
-louder or softer and mixed with noise in training.
+for each question, and sounds that are moved, stretched in time (and so in pitch), heard
+with an echo, made louder or softer and mixed with noise in training.
 """
 
 import keras
@@ -24,6 +24,8 @@ class Recognizer(Model):
         dropout: Share of the last layer hidden in training.
         shift: Most samples that a sound is moved by in training.
         stretch: Largest share by which it is made slower or faster then.
+        echo: Loudness of the loudest echo then, 1 that of the sound itself; it makes
+            what is learned depend less on phases.
     """
 
     medium = "sounds"
@@ -36,17 +38,18 @@ class Recognizer(Model):
         dropout=0.3,
         shift=800,
         stretch=0.1,
+        echo=1.0,
     ):
         super().__init__()
-        bounds = 0 <= shift < samples and 0 <= stretch < 1
+        bounds = 0 <= shift < samples and 0 <= stretch < 1 and echo >= 0
         if min(samples, *classes, *hidden) < 1 or not bounds:
             raise ValueError(
-                "Recognizer takes sizes of 1 or more, a shift below samples and a "
-                f"stretch below 1, not {samples}, {classes}, {hidden}, {shift} and "
-                f"{stretch}."
+                "Recognizer takes sizes of 1 or more, a shift below samples, a stretch "
+                f"below 1 and an echo of 0 or more, not {samples}, {classes}, {hidden},"
+                f" {shift}, {stretch} and {echo}."
             )
         self.samples, self.classes = samples, tuple(classes)
-        self.shift, self.stretch = shift, stretch
+        self.shift, self.stretch, self.echo = shift, stretch, echo
         sound = x = keras.Input((samples, 1))
         for i, channels in enumerate(hidden):
             size, stride = (64, 4) if i == 0 else (3, 1)
@@ -99,8 +102,25 @@ class Recognizer(Model):
         )
         there = ops.logical_and(place >= 0, place <= last)
         moved = ops.where(there, (1.0 - share) * left + share * right, 0.0)
+        if self.echo:
+            moved = self._echoed(moved, drawn(0.0, self.echo), drawn(0.002, 0.02))
         hiss = random.normal((num, self.samples), seed=self.seed)
         return moved * drawn(0.3, 1.5) + drawn(0.0, 0.01) * hiss
+
+    def _echoed(self, sounds, loudness, length):
+        """Return sounds with echoes that die away, as in a small room.
+
+        Args:
+            sounds: (n, samples).
+            loudness: (n, 1), of all echoes together.
+            length: (n, 1), share of the samples after which echoes are e times softer.
+        """
+        time = ops.cast(ops.arange(self.samples), "float32")[None]
+        fade = ops.exp(-time / (length * self.samples))
+        fade = fade * loudness / ops.sqrt(ops.sum(fade**2, axis=1, keepdims=True))
+        echo = fade * random.normal(ops.shape(sounds), seed=self.seed)
+        (a, b), (c, d) = ops.rfft(sounds), ops.rfft(echo)
+        return sounds + ops.irfft((a * c - b * d, a * d + b * c), self.samples)
 
     def classify(self, sounds):
         """Return the probabilities of each question, a list of (N, classes) float32.

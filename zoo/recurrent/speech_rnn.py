@@ -3,11 +3,11 @@
 Graves, 2013, "Generating sequences with recurrent neural networks", section 4,
 https://arxiv.org/abs/1308.0850, whose pen strokes are frames of sound here: a mixture
 of Gaussians says what comes, a coin whether anything does. Frames are log mel spectra
-of 8 ms, and phases are found afterwards, see `zoo._speech`: a word is some 50 steps and
+of 16 ms, and phases are found afterwards, see `zoo._speech`: a word is some 25 steps,
 not 4,000 samples, so that a small network, and a phone, can keep it in mind. What
-differs: Gaussians without correlation; GRU by default; dropout of what is heard, so
-that the network does not lean on the last frame alone (Wang et al., 2017, "Tacotron",
-https://arxiv.org/abs/1703.10135).
+differs: Gaussians without correlation; GRU by default; noise on what is heard and
+dropout of it, so that the network does not lean on the last frame alone (Wang et al.,
+2017, "Tacotron", https://arxiv.org/abs/1703.10135).
 """
 
 import math
@@ -36,10 +36,10 @@ class SpeechRNN(Model):
         heard: Units that the last frame goes through.
         mixture: Gaussians of a frame.
         dropout: Share of these units, and of the recurrent ones, hidden in training.
+        hiss: Standard deviation of the noise on the last frame in training.
     """
 
     medium = "speech"
-    options = ("temperature",)
     rate = RATE
 
     def __init__(
@@ -47,22 +47,24 @@ class SpeechRNN(Model):
         classes=10,
         speakers=5,
         bands=48,
-        frames=96,
+        frames=48,
         cell="gru",
         hidden=320,
         heard=128,
         mixture=8,
         dropout=0.3,
+        hiss=0.2,
     ):
         super().__init__()
         sizes = classes, speakers, bands, frames, hidden, heard, mixture
-        if cell not in GATES or min(sizes) < 1 or not 0 <= dropout < 1:
+        if cell not in GATES or min(sizes) < 1 or not 0 <= dropout < 1 <= 1 + hiss:
             raise ValueError(
-                "SpeechRNN takes sizes of 1 or more, a cell of lstm or gru, and "
-                f"dropout in [0, 1); these are {sizes}, {cell!r} and {dropout}."
+                "SpeechRNN takes sizes of 1 or more, a cell of lstm or gru, dropout in "
+                f"[0, 1) and hiss of 0 or more; these are {sizes}, {cell!r}, {dropout} "
+                f"and {hiss}."
             )
         self.classes, self.speakers, self.mixture = classes, speakers, mixture
-        self.bands, self.frames = bands, frames
+        self.bands, self.frames, self.hiss = bands, frames, hiss
         self.seed = random.SeedGenerator()
         self.cell = Recurrent(hidden, cell, name="cell")
         self.heard = layers.Dense(heard, activation="relu", name="heard")
@@ -109,6 +111,9 @@ class SpeechRNN(Model):
         frames, there = sounds[..., :-1], sounds[..., -1]
         given = self._given(labels[:, 0], labels[:, 1])
         past = ops.pad(frames[:, :-1], [[0, 0], [1, 0], [0, 0]])
+        if training and self.hiss:
+            noise = random.normal(ops.shape(past), seed=self.seed)
+            past = past + self.hiss * noise
         x = self._inputs(ops.transpose(past, (1, 0, 2)), given[None], training)
         hidden, _ = self.cell(
             x, self.cell.start(ops.shape(frames)[0]), training=training
@@ -127,10 +132,14 @@ class SpeechRNN(Model):
         each, counted = self.call(sounds, labels, training=True)
         return -ops.sum(each) / (ops.sum(counted) * self.bands)
 
-    def conditions(self, num, **given):
-        """Check `labels` and `speakers` of `num` samples; return them as arrays.
+    def conditions(self, num, temperature=0.7, **given):
+        """Check `labels`, `speakers` and `temperature` of `num` samples.
 
-        Each is one number, or one for each; all in turn when not given.
+        Each is one number, or one for each sample. Without, words and speakers come in
+        turn.
+
+        Returns:
+            dict: Name to array, (num,).
         """
         for name in given:
             if name not in ("labels", "speakers"):
@@ -138,6 +147,14 @@ class SpeechRNN(Model):
                     f"This {type(self).__name__} has no condition {name!r}; it takes "
                     "labels, speakers, temperature."
                 )
+        warmth = np.asarray(temperature, "float32")
+        if (
+            warmth.shape not in ((), (num,))
+            or not ((warmth >= 0) & (warmth <= 2)).all()
+        ):
+            raise ValueError(
+                f"temperature is from 0 to 2, not {reprlib.repr(temperature)}."
+            )
         turns = np.arange(num)
         labels, speakers = given.get("labels"), given.get("speakers")
         labels = turns % self.classes if labels is None else labels
@@ -147,28 +164,21 @@ class SpeechRNN(Model):
         return {
             "labels": self._labels(labels, num),
             "speakers": self._labels(speakers, num, self.speakers, "speakers"),
+            "temperature": np.broadcast_to(warmth, (num,)).copy(),
         }
 
-    def noise(self, num, seed=None, temperature=0.7):
+    def noise(self, num, seed=None):
         """Draw what `num` samples are made from.
-
-        Args:
-            num: How many.
-            seed: As for `generate`.
-            temperature: Above 0 to 1: how far frames stray from their Gaussian's mean.
 
         Returns:
             dict: "uniform" (num, frames, 2), which Gaussian and whether it goes on, and
             "normal" (num, frames, bands).
         """
-        if not isinstance(temperature, int | float) or not 0 <= temperature <= 2:
-            raise ValueError(
-                f"temperature is from 0 to 2, not {reprlib.repr(temperature)}."
-            )
-        uniform = philox(seed).random((num, self.frames, 2), dtype="float32")
         shape = (num, self.frames, self.bands)
-        normal = philox(seed, 1).standard_normal(shape, dtype="float32")
-        return {"uniform": uniform, "normal": np.float32(temperature) * normal}
+        return {
+            "uniform": philox(seed).random((num, self.frames, 2), dtype="float32"),
+            "normal": philox(seed, 1).standard_normal(shape, dtype="float32"),
+        }
 
     def start(self, num):
         """Return the frame before the first, (num, bands + 1), and the state by it."""
@@ -177,17 +187,20 @@ class SpeechRNN(Model):
         )
         return frame, self.cell.start(num)
 
-    def step(self, frame, state, noise, labels, speakers):
+    def step(self, frame, state, noise, labels, speakers, temperature):
         """Return the frame after one, and the state by it.
 
         Args:
             frame, state: As `start` or this returns them.
             noise: As `noise` draws it, of one step: (n, 2) and (n, bands).
             labels, speakers: (n,) whole numbers.
+            temperature: (n,), how far frames stray from their Gaussian's mean, and how
+                readily a sound ends where it seldom does.
         """
-        return self._next(frame, state, noise, self._given(labels, speakers))
+        given = self._given(labels, speakers)
+        return self._next(frame, state, noise, given, temperature)
 
-    def _next(self, frame, state, noise, given):
+    def _next(self, frame, state, noise, given, temperature):
         past, there = frame[:, :-1], frame[:, -1]
         state = self.cell.step(self._inputs(past, given), state)
         coin, shares, means, deviations = self._split(state["h"])
@@ -197,17 +210,19 @@ class SpeechRNN(Model):
         one = ops.logical_and(lower <= spot, spot < edges)
         one = ops.expand_dims(ops.cast(one, "float32"), -1)
         mean, deviation = (ops.sum(one * x, axis=1) for x in (means, deviations))
-        goes_on = ops.cast(noise["uniform"][:, 1] < ops.sigmoid(coin), "float32")
+        odds = ops.sigmoid(coin / ops.maximum(temperature, 1e-2))
+        goes_on = ops.cast(noise["uniform"][:, 1] < odds, "float32")
         there = (there * goes_on)[:, None]
-        frame = (mean + ops.exp(deviation) * noise["normal"]) * there
+        strayed = temperature[:, None] * ops.exp(deviation) * noise["normal"]
+        frame = (mean + strayed) * there
         return ops.concatenate([frame, there], axis=-1), state
 
-    def sample(self, noise, labels, speakers):
+    def sample(self, noise, labels, speakers, temperature):
         """Return frames, and 1 where there is one: (n, frames, bands + 1)."""
         given = self._given(labels, speakers)
 
         def one(carry, now):
-            frame, state = self._next(*carry, now, given)
+            frame, state = self._next(*carry, now, given, temperature)
             return (frame, state), frame
 
         first = self.start(noise["uniform"].shape[0])
@@ -220,8 +235,8 @@ class SpeechRNN(Model):
         Args:
             num: How many, 1 to 100,000.
             seed: As for other models.
-            **conditions: `labels`, the words, and `speakers`: one number or one for
-                each; and `temperature`, 0.7 if not given.
+            **conditions: `labels`, the words, `speakers` and `temperature`, 0 to 2
+                and 0.7 if not given: one number or one for each.
 
         Returns:
             list of (samples,) float32 arrays in [-1, 1], of 8,000 samples a second.
@@ -240,7 +255,8 @@ class SpeechRNN(Model):
             raise ValueError("score takes a list of 1 sound or more.")
         given = self.conditions(len(sounds), labels=labels, speakers=speakers)
         rows = np.stack([self.numbers(sound) for sound in sounds])
-        each, counted = self._run("call", rows, np.stack([*given.values()], axis=1))
+        asked = np.stack([given["labels"], given["speakers"]], axis=1)
+        each, counted = self._run("call", rows, asked)
         return each.sum(axis=1) / counted.sum(axis=1)
 
     def numbers(self, sound):
@@ -275,8 +291,8 @@ class SpeechRNN(Model):
             "step": ("_step", step),
         }
 
-    def _step(self, frame, state, noise, labels, speakers):
-        frame, state = self.step(frame, state, noise, labels, speakers)
+    def _step(self, *given):
+        frame, state = self.step(*given)
         return {"frame": frame, "state": state}
 
 
