@@ -263,7 +263,33 @@ def test_what_int8_cannot_hold_is_said(tmp_path):
         model.export(path, "litert", quantize="int8", verbose=False)
     assert not os.listdir(tmp_path)
     model.export(path, "litert", quantize="int8-dynamic", verbose=False)
-    assert len(Exported(path).generate(2, seed=0, length=30)[0]) == 30
+    ran = Exported(path)
+    assert len(ran.generate(2, seed=0, length=30)[0]) == 30
+    for wrong, text in (
+        ({"labels": 3}, "no condition 'labels'; it takes length, prompt, temperature"),
+        ({"prompt": "ï"}, "prompt has .'ï'., not among"),
+        ({"length": 0}, "length is a whole number from 1"),
+        ({"temperature": -1}, "temperature is 0 or more, not -1"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            list(ran.stream(**wrong))
+    with pytest.raises(ValueError, match="has no signature 'encode'; it has generate"):
+        ran.call("encode")
+    with pytest.raises(ValueError, match="step takes symbol, .*, not symbol"):
+        ran.call("step", symbol=[1])
+    state = {k: v for k, v in ran.call("step", **_start(ran)).items() if "state" in k}
+    with pytest.raises(ValueError, match=r"symbol of step has the shape \(N\)"):
+        ran.call("step", symbol=[[1]], **state)
+    with pytest.raises(ValueError, match="symbol of step lies in 0 to 4"):
+        ran.call("step", symbol=[9], **state)
+
+
+def _start(ran):
+    specs = ran.signatures["step"]["inputs"]
+    return {
+        key: np.full(spec["shape"], spec["start"], spec["dtype"])
+        for key, spec in specs.items()
+    }
 
 
 @here

@@ -78,6 +78,7 @@ def _images(load, path, asked):
 
 def _text(load, path, asked):
     """Print one text while it is written, or several; write them if asked to."""
+    _given(asked)  # Which text does not take, as its model says.
     model = load()
     if not _OUT.value and (_NUM.value or 1) == 1:
         pieces = model.stream(seed=_SEED.value, **asked)

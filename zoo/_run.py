@@ -9,6 +9,7 @@ noise, fill in conditions, call a signature, and turn numbers into pictures or t
 
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 from pathlib import Path
@@ -166,10 +167,9 @@ class Exported:
 
     def stream(self, seed=None, **given):
         """Return an iterator of the characters of one text, without its prompt."""
-        skip = len(given.get("prompt", ""))
-        for i, symbol in enumerate(self._written(1, seed, **given)):
-            if i >= skip:
-                yield self.vocabulary[symbol[0]]
+        skip = len(self._numbers(given.get("prompt") or ""))
+        symbols = itertools.islice(self._written(1, seed, **given), skip, None)
+        return (self.vocabulary[symbol[0]] for symbol in symbols)
 
     def _noise(self, spec, num, seed):
         """Return noise as model.json says it is drawn."""
@@ -193,8 +193,17 @@ class Exported:
             raise ValueError(f"{name} is one number, or {num}, one for each sample.")
         return np.broadcast_to(value, (num,)).astype(spec["dtype"])
 
-    def _written(self, num, seed, length=None, prompt=None, temperature=1.0):
-        """Yield one symbol after another of `num` rows, (num,), by `step`."""
+    def _written(self, num, seed, **given):
+        """Return an iterator of one symbol after another of `num` rows, by `step`."""
+        takes = "length", "prompt", "temperature"
+        for name in given:
+            if name not in takes:
+                raise ValueError(
+                    f"There is no condition {name!r}; it takes {', '.join(takes)}."
+                )
+        return self._writing(num, seed, **given)
+
+    def _writing(self, num, seed, length=None, prompt=None, temperature=1.0):
         length = LENGTH[self.medium] if length is None else length
         if not isinstance(length, int) or not 1 <= length <= MOST:
             raise ValueError(f"length is a whole number from 1 to {MOST:,}.")
