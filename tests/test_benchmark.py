@@ -294,6 +294,16 @@ def scaling_rows(monkeypatch, **setting):
     )
 
 
+def test_a_table_is_a_page_that_names_its_command():
+    report = {**REPORT, "benchmark": "export"}
+    page = benchmark._markdown(report, [("A", "B"), ("1", "2 x")], "So.", "Good.")
+    lines = page.splitlines()
+    assert lines[0] == f"# {REPORT['title']}"
+    assert lines[2] == "By `zoo benchmark export`."
+    assert lines[-3:] == ["| a | b |", "|---|---|", "| 1 | 2 x |"]
+    assert {"So.", "Good."} <= set(lines)
+
+
 def test_scaling_compares_devices_within_a_round(monkeypatch):
     rows = scaling_rows(monkeypatch)
     assert [(row.devices, row.speed, row.ratio) for row in rows] == [

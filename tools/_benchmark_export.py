@@ -18,7 +18,7 @@ from zoo import _registry
 from zoo.tools._benchmark import Worker, serve
 
 TITLE = "Exports to LiteRT"
-PEER = None
+PEER = EXAMPLES = None
 KINDS = None, "float16", "int8-dynamic", "int8"
 FIRST = "generate", "translate", "classify"  # The signature that is timed.
 CALLS = 20

@@ -7,7 +7,7 @@
     zoo benchmark rnn
     zoo benchmark diffusion
     zoo benchmark solvers --examples 10000 --plot docs/solvers.png
-    zoo benchmark export
+    zoo benchmark export --table docs/exports.md
     zoo benchmark scaling --plot scaling.png
     zoo benchmark scaling --backends jax --devices 1,8 --batch_sizes 1024,4096
 
@@ -26,6 +26,7 @@ from zoo.tools import _benchmark
 
 # A benchmark is a module with TITLE, PEER and measure(setting), a list of rows. Without
 # a peer it also has told(rows), the table, a note and the result, and draw(rows, file).
+# One that takes neither --examples nor --rounds has EXAMPLES = None.
 BENCHMARKS = {
     "vae": "zoo.tools._benchmark_vae",
     "gan": "zoo.tools._benchmark_gan",
@@ -166,8 +167,14 @@ def _about(report):
     load = machine["load"]
     busy = load is not None and load > machine["cores"] / 4
     return [
-        f"{report['title']}: {report['examples']:,} examples, "
-        f"medians over rounds: {report['rounds']}.",
+        *(
+            [
+                f"{report['title']}: {report['examples']:,} examples, "
+                f"medians over rounds: {report['rounds']}."
+            ]
+            if report["examples"]
+            else []
+        ),
         f"{machine['processor']}, {machine['cores']} cores, Python "
         f"{machine['python']}; {', '.join(versions)}.",
         *([f"The machine was busy (load {load}): trust no number."] if busy else []),
