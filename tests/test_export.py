@@ -498,7 +498,7 @@ def test_the_command(tmp_path):
     assert (about["preset"], about["limits"]) == ("mine", "Not for use.")
     guide = (tmp_path / "vae" / "README.md").read_text("utf-8")
     for text in (
-        "Not run on a device",
+        "not run on a device",
         "```kotlin",
         "```swift",
         '"noise"',

@@ -177,9 +177,7 @@ class Exported:
         generator = philox(seed, rule["stream"])
         if rule["distribution"] == "uniform":
             return generator.random(shape, dtype="float32")
-        return np.float32(rule["scale"]) * generator.standard_normal(
-            shape, dtype="float32"
-        )
+        return generator.standard_normal(shape, dtype="float32")
 
     def _condition(self, name, spec, num, value):
         if value is None:
