@@ -273,11 +273,12 @@ def test_speech_is_drawn_from_its_own_density():
 def test_speech_goes_on_frame_by_frame():
     model = zoo.SpeechRNN(3, 2, bands=4, frames=6, hidden=4, heard=3, mixture=2)
     given = model.conditions(3, labels=[0, 1, 2], speakers=1).values()
+    tensors = [ops.convert_to_tensor(array) for array in given]
     noise, made = model.noise(3, seed=5), []
     frame, state = model.start(3)
     for k in range(6):
         now = {name: ops.convert_to_tensor(v[:, k]) for name, v in noise.items()}
-        frame, state = model.step(frame, state, now, *given)
+        frame, state = model.step(frame, state, now, *tensors)
         made.append(ops.convert_to_numpy(frame))
     whole = model._run("sample", noise, *given)
     np.testing.assert_allclose(np.stack(made, axis=1), whole, atol=1e-5)
