@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-_NUM = flags.DEFINE_integer("num", None, "Samples; 64 pictures if unset, one a label.")
+_NUM = flags.DEFINE_integer("num", None, "Samples; 64 if unset, or one a label.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same samples.")
 _LABELS = flags.DEFINE_list("labels", None, "Labels, for a conditional model.")
 _SPEAKERS = flags.DEFINE_list("speakers", None, "Of speech: who says each label.")
