@@ -277,19 +277,11 @@ def test_what_int8_cannot_hold_is_said(tmp_path):
         ran.call("encode")
     with pytest.raises(ValueError, match="step takes symbol, .*, not symbol"):
         ran.call("step", symbol=[1])
-    state = {k: v for k, v in ran.call("step", **_start(ran)).items() if "state" in k}
+    state = {k: v for k, v in ran.call("step", **ran.start()).items() if "state" in k}
     with pytest.raises(ValueError, match=r"symbol of step has the shape \(N\)"):
         ran.call("step", symbol=[[1]], **state)
     with pytest.raises(ValueError, match="symbol of step lies in 0 to 4"):
         ran.call("step", symbol=[9], **state)
-
-
-def _start(ran):
-    specs = ran.signatures["step"]["inputs"]
-    return {
-        key: np.full(spec["shape"], spec["start"], spec["dtype"])
-        for key, spec in specs.items()
-    }
 
 
 @here
@@ -308,8 +300,9 @@ def test_a_solver_of_fewer_steps(tmp_path):
     expected = model.generate(2, seed=5, steps=2, **given)
     found = ran.generate(2, seed=5, **given)
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    with pytest.raises(ValueError, match="labels of generate lies in 0 to 2"):
-        ran.generate(1, labels=3)
+    for wrong in (3, -1, 0.5, np.nan):
+        with pytest.raises(ValueError, match="labels of generate lies in 0 to 2"):
+            ran.generate(1, labels=wrong)
 
 
 @here

@@ -171,14 +171,7 @@ def _meaning(model, method, key):
     limits, meaning = known.get(key, (None, ""))
     if method == "denoise" and key == "images":
         limits, meaning = None, "Pictures in [-1, 1] times α, plus σ times noise."
-    return (
-        {"meaning": meaning}
-        if limits is None
-        else {
-            "range": limits,
-            "meaning": meaning,
-        }
-    )
+    return {**({"range": limits} if limits else {}), "meaning": meaning}
 
 
 def _draws(model):

@@ -18,7 +18,7 @@ import numpy as np
 
 from zoo._midi import roll_of
 from zoo._noise import philox
-from zoo._speech import sound_of
+from zoo._speech import sounds_of
 
 LENGTH = {"text": 200, "music": 64}  # Characters and frames, if not asked for.
 MOST = 100_000  # Samples of one call, and characters of one text.
@@ -41,7 +41,7 @@ class Exported:
         try:
             self.about = json.loads((folder / "model.json").read_text("utf-8"))
             kind, file = self.about["format"], self.about["file"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{folder} is no export: it has no model.json that says what it holds. "
                 f"zoo export NAME --out {folder} writes one."
@@ -96,7 +96,9 @@ class Exported:
             )
         arrays, rows = {}, None
         for name, spec in specs.items():
-            array = np.asarray(inputs[name], spec["dtype"])
+            given = np.asarray(inputs[name])
+            with np.errstate(invalid="ignore"):  # NaN as a whole number.
+                array = given.astype(spec["dtype"])
             rows = len(array) if rows is None and array.ndim else rows
             if array.shape != (rows, *spec["shape"][1:]) or not rows:
                 each = ", ".join(map(str, ["N", *spec["shape"][1:]]))
@@ -105,11 +107,14 @@ class Exported:
                     f"more as the others; this is {array.shape}."
                 )
             ends = spec.get("range") or (None, None)
-            low, high = (array if end is None else end for end in ends)
-            if not (np.isfinite(array) & (array >= low) & (array <= high)).all():
+            low, high = (given if end is None else end for end in ends)
+            whole = array.dtype.kind == "f" or np.array_equal(array, given)
+            inside = np.isfinite(given) & (given >= low) & (given <= high)
+            if not (inside.all() and whole):
                 raise ValueError(
-                    f"{name} of {signature} lies in {ends[0]} to {ends[1]}, and is "
-                    f"finite; this has {array.min()} to {array.max()}."
+                    f"{name} of {signature} lies in {ends[0]} to {ends[1]}, is finite "
+                    f"and fits {spec['dtype']}; this has {given.min()} to "
+                    f"{given.max()}."
                 )
             short = [(0, -rows % self.batch)] + [(0, 0)] * (array.ndim - 1)
             arrays[name] = np.pad(array, short, mode="edge")
@@ -121,6 +126,13 @@ class Exported:
             now = {k: v[start : start + self.batch] for k, v in arrays.items()}
             parts.append(self._runners[signature](**now))
         return {k: np.concatenate([p[k] for p in parts])[:rows] for k in parts[0]}
+
+    def start(self, num=1):
+        """Return the inputs of `step` before the first one, a dict, of `num` rows."""
+        return {
+            name: np.full((num, *spec["shape"][1:]), spec["start"], spec["dtype"])
+            for name, spec in self.signatures["step"]["inputs"].items()
+        }
 
     def generate(self, num=1, seed=None, **given):
         """Return `num` new samples, as the `generate` of the model that was exported.
@@ -160,10 +172,7 @@ class Exported:
             for name, spec in specs.items()
         }
         made = self.call("generate", **inputs)["output"]
-        if self.medium != "speech":
-            return made
-        made[:, :4, -1] = 1  # A few frames at least, if need be of silence.
-        return [sound_of(part[part[:, -1] > 0, :-1]) for part in made]
+        return sounds_of(made) if self.medium == "speech" else made
 
     def stream(self, seed=None, **given):
         """Return an iterator of the characters of one text, without its prompt."""
@@ -189,7 +198,7 @@ class Exported:
         value = np.asarray(value)
         if value.shape not in ((), (num,)):
             raise ValueError(f"{name} is one number, or {num}, one for each sample.")
-        return np.broadcast_to(value, (num,)).astype(spec["dtype"])
+        return np.broadcast_to(value, (num,))
 
     def _written(self, num, seed, **given):
         """Return an iterator of one symbol after another of `num` rows, by `step`."""
@@ -215,11 +224,7 @@ class Exported:
         else:
             raise ValueError("zoo run writes music from its beginning, without prompt.")
         noise = philox(seed).random((num, length), dtype="float32")
-        specs = self.signatures["step"]["inputs"]
-        state = {
-            name: np.full((num, *spec["shape"][1:]), spec["start"], spec["dtype"])
-            for name, spec in specs.items()
-        }
+        state = self.start(num)
         for i in range(len(begun) + length):
             out = self.call("step", **state)
             logits = out.pop("logits")

@@ -23,6 +23,17 @@ def frames_of(sound, bands):
     return ((np.log(energy + FLOOR) + 3.0) / SCALE).astype("float32")
 
 
+def sounds_of(made):
+    """Return the sounds of what a model makes, (n, frames, bands + 1), in a list.
+
+    The last number of a frame is 1 where there is one; each sound has a few at least,
+    if need be of silence.
+    """
+    there = made[..., -1] > 0
+    there[:, :4] = True
+    return [sound_of(part[rows, :-1]) for part, rows in zip(made, there)]
+
+
 def sound_of(frames, rounds=60):
     """Return the sound of frames, (frames, bands) -> (samples,) float32 in [-1, 1]."""
     energy = np.exp(np.asarray(frames, "float64") * SCALE - 3.0) - FLOOR

@@ -19,7 +19,7 @@ from keras import layers, ops, random
 from zoo._backend import scan
 from zoo._model import Model
 from zoo._noise import philox
-from zoo._speech import RATE, frames_of, sound_of
+from zoo._speech import RATE, frames_of, sounds_of
 from zoo.recurrent._cells import GATES, Recurrent
 
 
@@ -241,8 +241,7 @@ class SpeechRNN(Model):
         Returns:
             list of (samples,) float32 arrays in [-1, 1], of 8,000 samples a second.
         """
-        made = super().generate(num, seed, **conditions)
-        return [sound_of(part[part[:, -1] > 0, :-1]) for part in _longer(made)]
+        return sounds_of(super().generate(num, seed, **conditions))
 
     def score(self, sounds, labels, speakers):
         """Return how likely sounds are: log p in nats a frame, (N,), higher is more.
@@ -294,9 +293,3 @@ class SpeechRNN(Model):
     def _step(self, *given):
         frame, state = self.step(*given)
         return {"frame": frame, "state": state}
-
-
-def _longer(made):
-    """Return frames of which each sample has a few, if need be of silence."""
-    made[:, :4, -1] = 1
-    return made
