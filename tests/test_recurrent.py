@@ -254,20 +254,39 @@ def test_speech_is_drawn_from_its_own_density():
     sound = np.zeros((1, 3, 3), "float32")
     sound[0, 0] = [0.3, -0.2, 1]
     found, counted = model._run("call", sound, labels)
-    np.testing.assert_array_equal(counted, [[1, 1, 0]])
+    np.testing.assert_array_equal(counted, [[1, 0, 0]])
     state = model.cell.start(1)
     given = model._given(labels[:, 0], labels[:, 1])
-    x = model._inputs(ops.zeros((1, 2)), given)
+    clock = ops.convert_to_tensor([[0.0], [1.0]])  # The first of one frame.
+    x = model._inputs(ops.zeros((1, 2)), given, *clock)
     parts = model._split(model.cell.step(x, state)["h"])
-    coin, shares, means, deviations = (
+    shares, means, deviations = (
         ops.convert_to_numpy(part).astype("float64")[0] for part in parts
     )
     z = (sound[0, 0, :2] - means) / np.exp(deviations)
     each = np.exp(shares) * np.prod(
         np.exp(-0.5 * z**2) / np.exp(deviations) / np.sqrt(2 * np.pi), axis=1
     )
-    expected = np.log(each.sum()) - np.log1p(np.exp(-coin))
+    odds = sum(
+        np.array(ops.convert_to_numpy(table.embeddings))[label].astype("float64")
+        for table, label in ((model.word_lengths, 1), (model.voice_lengths, 0))
+    )
+    expected = np.log(each.sum()) + odds[0] - np.log(np.exp(odds).sum())
     assert found[0, 0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_sounds_are_as_long_as_they_are_likely_to_be():
+    model = zoo.SpeechRNN(2, 2, bands=2, frames=4, hidden=4, heard=3, mixture=2)
+    model.word_lengths.embeddings.assign(np.log([[1, 2, 3, 4], [8, 1, 1e-9, 1]]))
+    made = model._run(
+        "sample",
+        model.noise(4000, seed=0),
+        *model.conditions(4000, labels=0, temperature=1).values(),
+    )
+    lengths = made[..., -1].sum(axis=1).astype(int)
+    shares = np.bincount(lengths, minlength=5)[1:] / 4000
+    np.testing.assert_allclose(shares, [0.1, 0.2, 0.3, 0.4], atol=0.06)
+    assert (np.diff(made[..., -1], axis=1) <= 0).all()  # None after the end.
 
 
 def test_speech_goes_on_frame_by_frame():
@@ -290,8 +309,8 @@ def test_speech_is_scored_a_frame():
     scores = model.score([sound, sound[:640]], labels=[0, 2], speakers=1)
     rows = np.stack([model.numbers(sound)])
     each, counted = model._run("call", rows, np.array([[0, 1]], "int32"))
-    assert counted.sum() == 12  # One for each 128 samples, the last, and the end.
-    assert scores[0] == pytest.approx(each.sum() / 12, rel=1e-5)
+    assert counted.sum() == 11  # One for each 128 samples, and the last.
+    assert scores[0] == pytest.approx(each.sum() / 11, rel=1e-5)
     model.compile(optimizer="adam")
     data = rows.repeat(8, axis=0), np.array([[0, 1]] * 8, "int32")
     model.fit(*data, epochs=30, verbose=0)

@@ -11,7 +11,8 @@ from zoo._noise import philox
 
 SCHEMA = 1
 FACTS = (
-    *("image_shape", "classes", "speakers", "vocabulary", "symbols"),
+    *("image_shape", "classes", "speakers", "vocabulary", "merges", "symbols"),
+    "window",
     *("voices", "lowest", "highest", "rate", "bands", "frames"),
 )  # Attributes of a model that its users need.
 NOISE = (
@@ -22,7 +23,8 @@ NOISE = (
 )
 MADE = {
     "images": "Pictures, (rows, height, width, channels).",
-    "text": "Numbers of characters, in the order of `vocabulary`.",
+    "text": "Numbers of characters, in the order of `vocabulary`, or of what `merges` "
+    "make of bytes, as in GPT-2.",
     "music": "Symbols, `voices` a frame: 0 for none, 1 for the key `lowest`, …",
     "speech": "Frames of log mel energy, and last whether there is a sound: 1 or 0.",
 }
@@ -166,7 +168,7 @@ def _meaning(model, method, key):
             [0, last.get("symbols", 0) + 1],
             "The symbol before; at the beginning `start`, which is none of them.",
         ),
-        "frame": (None, "The frame before; at the beginning zeros, and last 1."),
+        "frame": (None, "The frame before; at the beginning zeros."),
     }
     limits, meaning = known.get(key, (None, ""))
     if method == "denoise" and key == "images":

@@ -2,12 +2,14 @@
 
 Graves, 2013, "Generating sequences with recurrent neural networks", section 4,
 https://arxiv.org/abs/1308.0850, whose pen strokes are frames of sound here: a mixture
-of Gaussians says what comes, a coin whether anything does. Frames are log mel spectra
-of 16 ms, and phases are found afterwards, see `zoo._speech`: a word is some 25 steps,
-not 4,000 samples, so that a small network, and a phone, can keep it in mind. What
-differs: Gaussians without correlation; GRU by default; noise on what is heard and
-dropout of it, so that the network does not lean on the last frame alone (Wang et al.,
-2017, "Tacotron", https://arxiv.org/abs/1703.10135).
+of Gaussians says what comes. Frames are log mel spectra of 16 ms, and phases are found
+afterwards, see `zoo._speech`: a word is some 25 steps, not 4,000 samples, so that a
+small network, and a phone, can keep it in mind. What differs: Gaussians without
+correlation; GRU by default; noise on what is heard and dropout of it, so that the
+network does not lean on the last frame alone (Wang et al., 2017, "Tacotron",
+https://arxiv.org/abs/1703.10135); and in place of a coin for the end, the number of
+frames is drawn first and a clock tells how much of it is past, as durations are drawn
+first by Zen et al., 2016, https://arxiv.org/abs/1606.06061.
 """
 
 import math
@@ -17,10 +19,13 @@ import numpy as np
 from keras import layers, ops, random
 
 from zoo._backend import scan
+from zoo._draw import drawn
 from zoo._model import Model
 from zoo._noise import philox
 from zoo._speech import RATE, frames_of, sounds_of
 from zoo.recurrent._cells import GATES, Recurrent
+
+TURNS = 1, 2, 4  # Half turns of the hands of the clock, from begin to end.
 
 
 class SpeechRNN(Model):
@@ -75,8 +80,14 @@ class SpeechRNN(Model):
         self.voices = layers.Embedding(speakers, self.cell.width, name="voices")
         self.words.build()
         self.voices.build()
+        self.clock = layers.Dense(self.cell.width, use_bias=False, name="clock")
+        self.clock.build((None, 2 + 2 * len(TURNS)))
+        self.word_lengths = layers.Embedding(classes, frames, name="word_lengths")
+        self.voice_lengths = layers.Embedding(speakers, frames, name="voice_lengths")
+        self.word_lengths.build()
+        self.voice_lengths.build()
         self.dropout = layers.Dropout(dropout)
-        self.out = layers.Dense(1 + mixture * (1 + 2 * bands), name="out")
+        self.out = layers.Dense(mixture * (1 + 2 * bands), name="out")
         self.out.build((None, hidden))
         self.built = True
 
@@ -85,23 +96,43 @@ class SpeechRNN(Model):
         given = self.words(labels) + self.voices(speakers)
         return ops.cast(given, "float32")
 
-    def _inputs(self, past, given, training=False):
+    def _lengths(self, labels, speakers):
+        """Return the log-odds that a sound has 1 frame, 2, …: (n, frames)."""
+        odds = self.word_lengths(labels) + self.voice_lengths(speakers)
+        return ops.cast(odds, "float32")
+
+    def _inputs(self, past, given, place, length, training=False):
+        """Return what the cell reads of the frame before, the word and the clock.
+
+        Args:
+            past: (…, bands).
+            given: As `_given` returns it, of the same axes.
+            place: How many frames are past, float32, of axes that fit.
+            length: How many there are in all, likewise.
+            training: Whether dropout is on.
+        """
         heard = self.dropout(self.heard(past), training=training)
-        return ops.cast(self.into(heard), "float32") + given
+        turn = math.pi * place / length
+        faces = [place / self.frames, (length - place) / self.frames]
+        faces += [f(n * turn) for n in TURNS for f in (ops.cos, ops.sin)]
+        clock = self.clock(ops.stack(faces, axis=-1))
+        return ops.cast(self.into(heard) + clock, "float32") + given
 
     def _split(self, hidden):
-        """Return the coin's log-odds, and log shares, means and log deviations."""
+        """Return log shares, means and log deviations of the Gaussians."""
         out = ops.cast(self.out(hidden), "float32")
         k, d = self.mixture, self.bands
-        shares = ops.log_softmax(out[..., 1 : 1 + k])
+        shares = ops.log_softmax(out[..., :k])
         shape = (*out.shape[:-1], k, d)
         shape = tuple(-1 if size is None else size for size in shape)
-        means = ops.reshape(out[..., 1 + k : 1 + k + k * d], shape)
-        deviations = ops.reshape(out[..., 1 + k + k * d :], shape)
-        return out[..., 0], shares, means, ops.clip(deviations - 0.5, -5.0, 3.0)
+        means = ops.reshape(out[..., k : k + k * d], shape)
+        deviations = ops.reshape(out[..., k + k * d :], shape)
+        return shares, means, ops.clip(deviations - 0.5, -5.0, 3.0)
 
     def call(self, sounds, labels, training=False):
-        """Return log p of each step in nats, and which count, both (n, frames).
+        """Return log p of each frame in nats, and which count, both (n, frames).
+
+        That of the first has the log p of how many there are in it.
 
         Args:
             sounds: (n, frames, bands + 1): frames, and 1 where there is one, else 0.
@@ -110,25 +141,31 @@ class SpeechRNN(Model):
         """
         frames, there = sounds[..., :-1], sounds[..., -1]
         given = self._given(labels[:, 0], labels[:, 1])
+        length = ops.maximum(ops.sum(there, axis=1), 1.0)
+        place = ops.arange(self.frames, dtype="float32")
         past = ops.pad(frames[:, :-1], [[0, 0], [1, 0], [0, 0]])
         if training and self.hiss:
             noise = random.normal(ops.shape(past), seed=self.seed)
             past = past + self.hiss * noise
-        x = self._inputs(ops.transpose(past, (1, 0, 2)), given[None], training)
+        past = ops.transpose(past, (1, 0, 2))  # Steps first, as the loop takes them.
+        place = ops.minimum(place[:, None], length[None])
+        x = self._inputs(past, given[None], place, length[None], training)
         hidden, _ = self.cell(
             x, self.cell.start(ops.shape(frames)[0]), training=training
         )
         hidden = self.dropout(ops.transpose(hidden, (1, 0, 2)), training=training)
-        coin, shares, means, deviations = self._split(hidden)
+        shares, means, deviations = self._split(hidden)
         z = (frames[:, :, None] - means) * ops.exp(-deviations)
         each = -0.5 * z**2 - deviations - 0.5 * math.log(2 * math.pi)
         density = ops.logsumexp(shares + ops.sum(each, axis=-1), axis=-1)
-        goes_on = there * -ops.softplus(-coin) + (1.0 - there) * -ops.softplus(coin)
-        before = ops.pad(there[:, :-1], [[0, 0], [1, 0]], constant_values=1.0)
-        return before * (there * density + goes_on), before
+        odds = ops.log_softmax(self._lengths(labels[:, 0], labels[:, 1]))
+        length = ops.one_hot(ops.cast(length, "int32") - 1, self.frames)
+        length = ops.sum(length * odds, axis=1)
+        first = ops.pad(length[:, None], [[0, 0], [0, self.frames - 1]])
+        return there * density + first, there
 
     def objective(self, sounds, labels):
-        """Return the negative log-likelihood in nats a step and band."""
+        """Return the negative log-likelihood in nats a frame and band."""
         each, counted = self.call(sounds, labels, training=True)
         return -ops.sum(each) / (ops.sum(counted) * self.bands)
 
@@ -171,8 +208,8 @@ class SpeechRNN(Model):
         """Draw what `num` samples are made from.
 
         Returns:
-            dict: "uniform" (num, frames, 2), which Gaussian and whether it goes on, and
-            "normal" (num, frames, bands).
+            dict: "uniform" (num, frames, 2), which Gaussian and, of the first frame,
+            how many there are; and "normal" (num, frames, bands).
         """
         shape = (num, self.frames, self.bands)
         return {
@@ -182,10 +219,9 @@ class SpeechRNN(Model):
 
     def start(self, num):
         """Return the frame before the first, (num, bands + 1), and the state by it."""
-        frame = ops.concatenate(
-            [ops.zeros((num, self.bands)), ops.ones((num, 1))], axis=-1
-        )
-        return frame, self.cell.start(num)
+        zeros = ops.zeros((num, 1))
+        state = {**self.cell.start(num), "place": zeros, "length": zeros}
+        return ops.zeros((num, self.bands + 1)), state
 
     def step(self, frame, state, noise, labels, speakers, temperature):
         """Return the frame after one, and the state by it.
@@ -195,31 +231,34 @@ class SpeechRNN(Model):
             noise: As `noise` draws it, of one step: (n, 2) and (n, bands).
             labels, speakers: (n,) whole numbers.
             temperature: (n,), how far frames stray from their Gaussian's mean, and how
-                readily a sound ends where it seldom does.
+                readily a sound has an odd length.
         """
-        given = self._given(labels, speakers)
+        given = self._given(labels, speakers), self._lengths(labels, speakers)
         return self._next(frame, state, noise, given, temperature)
 
     def _next(self, frame, state, noise, given, temperature):
-        past, there = frame[:, :-1], frame[:, -1]
-        state = self.cell.step(self._inputs(past, given), state)
-        coin, shares, means, deviations = self._split(state["h"])
+        given, lengths = given
+        state, place, length = dict(state), state["place"], state["length"]
+        new = 1 + drawn(lengths, noise["uniform"][:, 1], temperature)
+        length = ops.where(length > 0, length, ops.cast(new, "float32")[:, None])
+        clock = ops.minimum(place, length)[:, 0], length[:, 0]
+        cell = {k: v for k, v in state.items() if k not in ("place", "length")}
+        cell = self.cell.step(self._inputs(frame[:, :-1], given, *clock), cell)
+        state = {**cell, "place": place + 1.0, "length": length}
+        shares, means, deviations = self._split(cell["h"])
         edges = ops.cumsum(ops.exp(shares), axis=-1)
         spot = noise["uniform"][:, :1] * (1 - 1e-6) * edges[:, -1:]
         lower = ops.pad(edges[:, :-1], [[0, 0], [1, 0]])
         one = ops.logical_and(lower <= spot, spot < edges)
         one = ops.expand_dims(ops.cast(one, "float32"), -1)
         mean, deviation = (ops.sum(one * x, axis=1) for x in (means, deviations))
-        odds = ops.sigmoid(coin / ops.maximum(temperature, 1e-2))
-        goes_on = ops.cast(noise["uniform"][:, 1] < odds, "float32")
-        there = (there * goes_on)[:, None]
         strayed = temperature[:, None] * ops.exp(deviation) * noise["normal"]
-        frame = (mean + strayed) * there
-        return ops.concatenate([frame, there], axis=-1), state
+        there = ops.cast(place < length, "float32")
+        return ops.concatenate([(mean + strayed) * there, there], axis=-1), state
 
     def sample(self, noise, labels, speakers, temperature):
         """Return frames, and 1 where there is one: (n, frames, bands + 1)."""
-        given = self._given(labels, speakers)
+        given = self._given(labels, speakers), self._lengths(labels, speakers)
 
         def one(carry, now):
             frame, state = self._next(*carry, now, given, temperature)
