@@ -165,9 +165,11 @@ def writes_as_keras_does(model, run):
     one = np.ones(2, "float32")
     found = run("generate", noise=noise, given=given, temperature=one)["output"]
     assert [model.text(row) for row in found] == expected
-    given[:, :2] = model.numbers("ab")
+    begun = model.numbers("ab")
+    given[:, : len(begun)] = begun
     found = run("generate", noise=noise, given=given, temperature=0 * one)["output"]
-    written = model.generate(2, length=length - 2, prompt="ab", temperature=0)
+    left = length - len(begun)
+    written = model.generate(2, length=left, prompt="ab", temperature=0)
     assert [model.text(row) for row in found] == written
 
     state = {f"state_{k}": np.array(v) for k, v in model.start(2).items()}
@@ -178,8 +180,8 @@ def writes_as_keras_does(model, run):
         symbol = (edges <= noise[:, step, None] * edges[:, -1:]).sum(axis=1)
         symbol, state = symbol.astype("int32"), out
         letters.append(symbol)
-    written = [model.text(row) for row in np.stack(letters, axis=1)]
-    assert written == [text[:10] for text in expected]
+    whole = model._run("sample", noise)
+    np.testing.assert_array_equal(np.stack(letters, axis=1), whole[:, :10])
 
 
 def test_other_backends_export_through_tensorflow(tmp_path, monkeypatch):

@@ -80,9 +80,9 @@ def open_text(address, split, model, length=None, manual_dir=None):
             "--init, which takes the characters of the text."
         ) from None
     small = model.symbols <= 256
-    return Windows(
-        symbols.astype("uint8" if small else "int32"), length or LENGTH, name, text
-    )
+    length = length or model.window or LENGTH
+    length = min(length, model.window or length)
+    return Windows(symbols.astype("uint8" if small else "int32"), length, name, text)
 
 
 @functools.lru_cache(maxsize=4)

@@ -93,7 +93,7 @@ def _train(place):
         )
     if init:
         model = _adopt(model, card)
-    elif _DATA.value and hasattr(model, "vocabulary"):
+    elif _DATA.value and getattr(model, "vocabulary", None):
         model = _of_text(model, recipe)
     if "samples.mid" in SAMPLES.get(model.medium, ()):
         _midi.load()  # Missed now, not when all is done.

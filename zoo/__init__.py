@@ -19,6 +19,7 @@ MODELS = {
     "ChoraleRNN": "zoo.recurrent.chorale_rnn",
     "SpeechRNN": "zoo.recurrent.speech_rnn",
     "Recognizer": "zoo.feedforward.recognizer",
+    "GPT": "zoo.transformers.gpt",
     "CycleGAN": "zoo.adversarial.cyclegan",
     "Pix2Pix": "zoo.adversarial.pix2pix",
     "DCGAN": "zoo.adversarial.dcgan",

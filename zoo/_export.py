@@ -286,13 +286,14 @@ def _signatures(model, rows):
     """Return name to (method, arguments), with `rows` rows of real input each.
 
     Noise is drawn with seed 0 and conditions are the model's own. Other numbers are
-    uniform in [0, 1), a range that images and codes share; whole ones are repeated.
+    uniform in [0, 1), a range that images and codes share. Whole ones are repeated, and
+    so is the temperature: near 0 it makes of rounding another symbol.
     """
     generator = np.random.Generator(np.random.Philox(0))
 
     def fill(name, example):
         shape = (rows, *example.shape[1:])
-        if example.dtype.kind == "f":
+        if example.dtype.kind == "f" and name != "temperature":
             return generator.random(shape, dtype="float32").astype(example.dtype)
         return np.resize(example, shape)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zoo._registry import PresetError
 
-FILES = ["config.json", "model.weights.h5", "README.md", "*.png"]
+FILES = ["config.json", "model.weights.h5", "README.md", "*.png", "assets/tokenizer/*"]
 FORMS = {
     "hf": "hf://user/name or hf://user/name@revision",
     "kaggle": "kaggle://owner/model/framework/variation, with /version if wanted",
@@ -101,14 +101,14 @@ def _regular_files(snapshot, name):
     blobs = (repository / "blobs").resolve()
     folder = repository / "zoo" / snapshot.name / name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for file in [f for p in FILES for f in sorted(snapshot.glob(p))]:
-            blob, target = file.resolve(), folder / file.name
+            blob, target = file.resolve(), folder / file.relative_to(snapshot)
+            target.parent.mkdir(parents=True, exist_ok=True)
             if not blob.is_file() or (file.is_symlink() and blob.parent != blobs):
                 raise PresetError(f"{file} leads out of the cache of its repository.")
             if target.is_file() and target.samefile(blob):
                 continue
-            scratch = folder / f".{file.name}.{os.getpid()}.part"
+            scratch = target.with_name(f".{file.name}.{os.getpid()}.part")
             try:
                 os.link(blob, scratch)
             except OSError:  # A file system without hard links.

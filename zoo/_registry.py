@@ -55,8 +55,8 @@ def load(preset, weights=True):
     """Return the model of a preset, checked file by file before it is built.
 
     Args:
-        preset: A name from `zoo.presets()`, a folder that `save_preset` wrote,
-            "hf://user/name@revision" or "kaggle://owner/model/framework/variation/3"
+        preset: A name from `zoo.presets()`, a folder that `save_preset` wrote, or
+            keras-hub's `save_to_preset` of a GPT-2; "hf://user/name@revision" or "kaggle://owner/model/framework/variation/3"
             (without revision or version: the newest, which is printed).
         weights: False for the architecture with fresh weights.
 
@@ -85,7 +85,9 @@ def load(preset, weights=True):
     if weights:
         path = folder / WEIGHTS
         try:
-            values = read_weights(path, model)
+            values = read_weights(
+                path, model.backbone if "published" in card else model
+            )
         except Exception as error:  # h5py's own are of many types.
             raise PresetError(f"{path} does not fit: {_reason(error)}") from error
     fill(model, variables, values)
@@ -149,6 +151,10 @@ def parse(path, text):
             parse_int=_number,
         )
         _check_tree(card)
+        if isinstance(card, dict) and "registered_name" in card:
+            from zoo.transformers._published import card_of
+
+            card = card_of(Path(path).parent, card)
     except (ValueError, RecursionError) as error:
         reason = _reason(error)
         raise PresetError(f"{path} is not the JSON of a preset: {reason}") from error

@@ -7,6 +7,7 @@ Neither Keras nor TensorFlow is imported. What is here is what an app does too: 
 noise, fill in conditions, call a signature, and turn numbers into pictures or text.
 """
 
+import codecs
 import hashlib
 import importlib.util
 import itertools
@@ -16,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo._byte_pairs import BytePairs
 from zoo._midi import roll_of
 from zoo._noise import philox
 from zoo._speech import sounds_of
 
-LENGTH = {"text": 200, "music": 64}  # Characters and frames, if not asked for.
-MOST = 100_000  # Samples of one call, and characters of one text.
+LENGTH = {"text": 200, "music": 64}  # Symbols and frames, if not asked for.
+MOST = 100_000  # Samples of one call, and symbols of one text.
 
 
 class Exported:
@@ -71,6 +73,7 @@ class Exported:
         self.signatures, self.batch = self.about["signatures"], self.about["batch"]
         self.medium, self.classes = self.about["medium"], facts.get("classes")
         self.rate, self.vocabulary = facts.get("rate"), facts.get("vocabulary")
+        self._pairs = BytePairs(facts["merges"]) if "merges" in facts else None
 
     def call(self, signature, **inputs):
         """Return the outputs of a signature, a dict of arrays of N rows.
@@ -154,7 +157,7 @@ class Exported:
         if self.medium in LENGTH:
             symbols = np.stack([*self._written(num, seed, **given)], axis=1)
             if self.medium == "text":
-                return ["".join(self.vocabulary[i] for i in row) for row in symbols]
+                return ["".join(self._texts(row)) for row in symbols]
             facts = self.about["facts"]
             return np.stack(
                 [roll_of(row, facts["voices"], facts["lowest"]) for row in symbols]
@@ -175,10 +178,20 @@ class Exported:
         return sounds_of(made) if self.medium == "speech" else made
 
     def stream(self, seed=None, **given):
-        """Return an iterator of the characters of one text, without its prompt."""
+        """Return an iterator of the parts of one text, without its prompt."""
         skip = len(self._numbers(given.get("prompt") or ""))
         symbols = itertools.islice(self._written(1, seed, **given), skip, None)
-        return (self.vocabulary[symbol[0]] for symbol in symbols)
+        return self._texts(symbol[0] for symbol in symbols)
+
+    def _texts(self, symbols):
+        """Yield the text of each symbol; a character comes when all its bytes have."""
+        if self._pairs is None:
+            yield from (self.vocabulary[symbol] for symbol in symbols)
+            return
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for symbol in symbols:
+            yield decoder.decode(self._pairs.decode([symbol]))
+        yield decoder.decode(b"", final=True)
 
     def _noise(self, spec, num, seed):
         """Return noise as model.json says it is drawn."""
@@ -224,18 +237,30 @@ class Exported:
         else:
             raise ValueError("zoo run writes music from its beginning, without prompt.")
         noise = philox(seed).random((num, length), dtype="float32")
-        state = self.start(num)
+        state, held, before = self.start(num), 0, []
+        window = facts.get("window")
         for i in range(len(begun) + length):
-            out = self.call("step", **state)
+            if held == window:  # It is full: go on from its last half.
+                state, held = self.start(num), window // 2
+                for symbol in before[-held:]:
+                    out = self.call("step", **state)
+                    state = {**out, "symbol": symbol}
+                    del state["logits"]
+            out, held = self.call("step", **state), held + 1
             logits = out.pop("logits")
             if i < len(begun):
                 symbol = np.full(num, begun[i])
             else:
                 symbol = _drawn(logits, noise[:, i - len(begun)], temperature)
-            state = {**out, "symbol": symbol}
+            state, before = (
+                {**out, "symbol": symbol},
+                [*before, symbol][-(window or 1) :],
+            )
             yield symbol
 
     def _numbers(self, text):
+        if self._pairs:
+            return [*self._pairs.encode(text)]
         unknown = sorted(set(text) - set(self.vocabulary))
         if unknown:
             raise ValueError(

@@ -24,15 +24,26 @@ class Symbols:
 
     The number `symbols` itself stands for the start of a sequence and comes before its
     first symbol. A state is a tensor, or a dict or list of such, the batch first.
+
+    Attributes:
+        symbols: How many there are.
+        window: Most symbols that a state holds, or None. When it is full, the model
+            goes on from the last half of it, as if a sequence began there.
     """
 
     symbols = None
+    window = None
 
     def call(self, symbols, training=False):
         """Return the logits of each symbol by those before it, (n, steps, symbols)."""
-        first = ops.full_like(symbols[:, :1], self.symbols)
-        before = ops.concatenate([first, symbols[:, :-1]], axis=1)
+        before = self._before(symbols)
         return self.read(before, self.start(ops.shape(symbols)[0]), training)[0]
+
+    def _before(self, symbols, last=None):
+        """Return for each symbol the one before it, for the first one `last`."""
+        first = ops.full_like(symbols[:, :1], self.symbols)
+        first = first if last is None else last[:, None]
+        return ops.concatenate([first, symbols[:, :-1]], axis=1)
 
     def objective(self, symbols):
         """Return the cross-entropy in nats a symbol of windows, (n, steps).
@@ -58,15 +69,16 @@ class Symbols:
                 f"length is a whole number from 1 to {longest:,}, not {length!r}."
             )
 
-    def noise(self, num, seed=None, length=64):
-        """Draw a uniform number for each symbol, (num, length)."""
+    def noise(self, num, seed=None, length=None):
+        """Draw a uniform number for each symbol, (num, length); 64 by default."""
+        length = length or min(64, self.window or 64)
         return philox(seed).random((num, length), dtype="float32")
 
     def sample(self, noise, given=None, temperature=None):
         """Return symbols, as many as there are numbers: (n, length) int32.
 
         Args:
-            noise: (n, length) uniform in [0, 1).
+            noise: (n, length) uniform in [0, 1), of at most `window` steps.
             given: (n, length) int32, symbols that are so, and -1 where one is drawn.
             temperature: (n,), as for `zoo._draw.drawn`.
         """
@@ -126,6 +138,7 @@ class Symbols:
             most: Most symbols at a time.
         """
         rows, length = noise.shape
+        known = int((given >= 0).all(axis=0).cumprod().sum())
         size = min(b for b in BUCKETS if rows <= b)
         pad = [(0, size - rows), (0, 0)]
         noise = np.pad(noise, pad)
@@ -134,12 +147,18 @@ class Symbols:
             k: ops.convert_to_tensor(np.pad(v, pad[:1], mode="edge"))
             for k, v in how.items()
         }
-        last = ops.full((size,), self.symbols, dtype="int32")
-        state, done = self.start(size), 0
+        written, done = np.zeros(noise.shape, "int32"), min(known, length - 1)
+        written[:, :done] = given[:, :done]
+        if done:
+            yield written[:rows, :done]
+        state, last, held = self._remembered(written[:, :done])
         while done < length:
+            if held == self.window:
+                state, last, held = self._remembered(written[:, :done])
             left = length - done
-            near = [b for b in BUCKETS if b <= most and left <= b <= 1.4 * left]
-            take = min(near or [max(b for b in BUCKETS if b <= min(left, most))])
+            most_now = min(most, (self.window or length) - held)
+            near = [b for b in BUCKETS if b <= most_now and left <= b <= 1.4 * left]
+            take = min(near or [max(b for b in BUCKETS if b <= min(left, most_now))])
             room = [(0, 0), (0, max(0, take - left))]
             part = slice(done, done + take)
             now = (
@@ -148,8 +167,34 @@ class Symbols:
             )
             arguments = (state, last, *now, how)
             state, last, new = self._call_compiled("advance", {}, arguments)
-            yield ops.convert_to_numpy(new)[:rows, : min(take, left)]
-            done += take
+            new = ops.convert_to_numpy(new)[:, :left]
+            written[:, part] = new
+            yield new[:rows]
+            done, held = done + take, held + take
+
+    def _remembered(self, symbols):
+        """Read the beginnings of sequences, (n, steps) NumPy, or their last part.
+
+        Returns:
+            The state, the last symbol and how many symbols the state holds.
+        """
+        num, steps = symbols.shape
+        if self.window and steps >= self.window:  # Full, at times more than once.
+            half = self.window // 2
+            held = half + (steps - self.window) % (self.window - half)
+            symbols = symbols[:, -held:]
+        state, last = self.start(num), np.full(num, self.symbols, "int32")
+        left = symbols
+        while left.shape[1]:
+            take = max(b for b in BUCKETS if b <= left.shape[1])
+            now = [ops.convert_to_tensor(a) for a in (last, left[:, :take])]
+            state = self._call_compiled("remember", {}, (state, *now))
+            last, left = left[:, take - 1].copy(), left[:, take:]
+        return state, ops.convert_to_tensor(last), symbols.shape[1]
+
+    def remember(self, state, last, symbols):
+        """Return the state after more symbols, (n, steps); as for `likelihood`."""
+        return self.read(self._before(symbols, last), state)[1]
 
     def _write(self, noise, given, how):
         """Return what all rows write, (n, length) int32."""
@@ -173,8 +218,7 @@ class Symbols:
         Returns:
             The state, and (n,) float32.
         """
-        before = ops.concatenate([last[:, None], symbols[:, :-1]], axis=1)
-        logits, state = self.read(before, state)
+        logits, state = self.read(self._before(symbols, last), state)
         each = picked(ops.log_softmax(logits), symbols)
         return state, ops.sum(counted * each, axis=1)
 
@@ -189,22 +233,26 @@ class Symbols:
 
     def _score_some(self, sequences):
         size = min(b for b in BUCKETS if len(sequences) <= b)
-        longest = max(map(len, sequences))
-        piece = next(b for b in (16, 64, 256, PIECE) if longest <= b or b == PIECE)
-        symbols = np.zeros((size, -(-longest // piece) * piece), "int32")
+        longest, window = max(map(len, sequences)), self.window or PIECE
+        piece = min(window, *(b for b in (16, 64, 256, PIECE) if longest <= b), PIECE)
+        symbols = np.zeros((size, longest + piece), "int32")
         counted = np.zeros(symbols.shape, "float32")
         for row, sequence in enumerate(sequences):
             symbols[row, : len(sequence)] = sequence
             counted[row, : len(sequence)] = 1
-        state, total = self.start(size), np.zeros(size)
-        last = np.full(size, self.symbols, "int32")
-        for start in range(0, symbols.shape[1], piece):
-            part = slice(start, start + piece)
-            now = [last, symbols[:, part], counted[:, part]]
+        total, done = np.zeros(size), 0
+        state, last, held = self._remembered(symbols[:, :0])
+        while done < longest:
+            if held == self.window:
+                state, last, held = self._remembered(symbols[:, :done])
+            take = min(piece, window - held) if self.window else piece
+            part = slice(done, done + take)
+            now = [symbols[:, part], counted[:, part]]
             now = [ops.convert_to_tensor(array) for array in now]
-            state, new = self._call_compiled("likelihood", {}, (state, *now))
+            state, new = self._call_compiled("likelihood", {}, (state, last, *now))
             total += ops.convert_to_numpy(new)
-            last = np.ascontiguousarray(symbols[:, part][:, -1])
+            last = ops.convert_to_tensor(symbols[:, part][:, -1].copy())
+            done, held = done + take, held + take
         return total[: len(sequences)]
 
 

@@ -1,30 +1,40 @@
-"""Verbs of models that write text, character by character."""
+"""Verbs of models that write text, by characters or by pairs of bytes."""
 
+import codecs
 import itertools
 import reprlib
 
 import numpy as np
 
+from zoo._byte_pairs import BytePairs
 from zoo._noise import philox
 from zoo._symbols import FREE, Symbols, controls, windows
 
 ASCII = "\n" + "".join(map(chr, range(32, 127)))
-LONGEST = 1_000_000  # Characters of one sample, its prompt included.
+LONGEST = 1_000_000  # Symbols of one sample, after its prompt.
 
 
 class Text(Symbols):
     """What `zoo._model.Model` lacks for text; the model gives what `Symbols` asks for.
 
+    A symbol is a character, or, of a model with `merges`, some bytes of a text.
+
     Attributes:
-        vocabulary: The characters it knows, in the order of their numbers.
+        vocabulary: The characters it knows, in the order of their numbers; None for a
+            model of bytes, which knows them all.
     """
 
     medium = "text"
     vocabulary = ASCII
     options = ("length", "prompt", "temperature", "top_k", "top_p")
 
-    def read_vocabulary(self, vocabulary):
-        """Keep the characters of a model; called by its constructor."""
+    def read_vocabulary(self, vocabulary, merges=None):
+        """Keep the characters or pairs of a model; called by its constructor."""
+        self.merges, self._pairs = merges, None
+        if merges is not None:
+            self._pairs = BytePairs(merges)
+            self.vocabulary, self.symbols = None, len(self._pairs)
+            return
         if not isinstance(vocabulary, str) or len(vocabulary) < 2:
             raise ValueError(
                 "vocabulary is a text of the 2 characters or more that the model "
@@ -37,13 +47,15 @@ class Text(Symbols):
         self._numbers = {character: i for i, character in enumerate(vocabulary)}
 
     def numbers(self, text, name="text"):
-        """Return the numbers of the characters of a text, (length,) int32.
+        """Return the numbers of the symbols of a text, (length,) int32.
 
         Raises:
             ValueError: Some are not in the vocabulary; the message names them.
         """
         if not isinstance(text, str):
             raise ValueError(f"{name} is a str, not {reprlib.repr(text)}.")
+        if self._pairs:
+            return self._pairs.encode(text)
         unknown = sorted(set(text) - set(self._numbers))
         if unknown:
             raise ValueError(
@@ -55,6 +67,8 @@ class Text(Symbols):
 
     def text(self, numbers):
         """Return the text of an array of numbers."""
+        if self._pairs:
+            return self._pairs.decode(numbers).decode("utf-8", "replace")
         return "".join(self.vocabulary[i] for i in np.ravel(numbers))
 
     def generate(self, num=1, seed=None, **how):
@@ -64,13 +78,14 @@ class Text(Symbols):
             num: How many, 1 to 100,000.
             seed: A whole number of 0 or more: the same seed gives the same text on
                 every backend. None draws a fresh one.
-            length: Characters to write after the prompt, 1 or more; 200 if not given.
+            length: Symbols to write after the prompt, 1 or more; 200 if not given.
             prompt: What the text begins with, of the model's characters: one for all,
-                or a list of one for each. Without any, text begins anywhere.
+                or a list of one for each. Without any, text begins anywhere. Of one
+                longer than the model's `window`, it reads the last part.
             temperature: Above 1 for odder text, below 1 for plainer, 0 for the
-                likeliest character each time.
-            top_k: Only so many of the likeliest characters are drawn; None for all.
-            top_p: Only the likeliest characters are drawn that together have this
+                likeliest symbol each time.
+            top_k: Only so many of the likeliest symbols are drawn; None for all.
+            top_p: Only the likeliest symbols are drawn that together have this
                 probability, above 0 and at most 1; None for all.
 
         Returns:
@@ -86,12 +101,12 @@ class Text(Symbols):
         return [self.text(row[:end]) for row, end in zip(symbols, ends)]
 
     def stream(self, seed=None, every=16, **how):
-        """Return an iterator of one text while it is written, some characters each.
+        """Return an iterator of one text while it is written, some symbols each.
 
         Args:
             seed: As for `generate`: together, the pieces are what it returns, without
                 the prompt.
-            every: Most characters of a piece.
+            every: Most symbols of a piece.
             **how: `length`, `prompt`, `temperature`, `top_k` and `top_p`, as for
                 `generate`.
         """
@@ -104,8 +119,14 @@ class Text(Symbols):
         pieces = self._written(noise, given, how, most=every)
         symbols = itertools.chain.from_iterable(piece[0] for piece in pieces)
         symbols = itertools.islice(symbols, skip, None)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while piece := list(itertools.islice(symbols, every)):
-            yield self.text(piece)
+            if self._pairs:  # A character may end in the piece that follows.
+                yield decoder.decode(self._pairs.decode(piece))
+            else:
+                yield self.text(piece)
+        if left := decoder.decode(b"", final=True):
+            yield left
 
     def _plan(self, num, seed, length=200, prompt="", **how):
         """Return noise, given symbols, controls and ends of what is to be written."""
@@ -126,17 +147,24 @@ class Text(Symbols):
             noise[row, end - length : end] = fresh[row]
         return noise, given, controls(num, self.symbols, **how), ends
 
-    def score(self, texts):
-        """Return how likely texts are: log p in nats a character, (N,), higher is more.
+    def score(self, texts, per="symbol"):
+        """Return how likely texts are, (N,), higher is more.
 
         Args:
             texts: A text, or a list of them, each of 1 character or more.
+            per: "symbol" for log p in nats a symbol; "byte" for log2 p in bits a byte
+                of UTF-8, which compares models of different symbols.
         """
+        if per not in ("symbol", "byte"):
+            raise ValueError(f"per is 'symbol' or 'byte', not {per!r}.")
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts or not all(texts):
             raise ValueError("score takes texts of 1 character or more; one has none.")
         sequences = [self.numbers(text) for text in texts]
-        return self._score(sequences) / [len(s) for s in sequences]
+        found = self._score(sequences)
+        if per == "byte":
+            return found / np.log(2) / [len(text.encode()) for text in texts]
+        return found / [len(s) for s in sequences]
 
     def fit(self, x=None, y=None, length=128, **kwargs):
         """Train, as `keras.Model.fit`, on text.
@@ -145,13 +173,13 @@ class Text(Symbols):
             x: A text, or a list of them, which are joined by line ends; or what
                 `zoo train` gives, windows of numbers, (N, steps).
             y: None.
-            length: Characters of the windows that texts are cut into.
+            length: Symbols of the windows that texts are cut into, at most the
+                model's own `window`.
             **kwargs: As in `keras.Model.fit`: epochs, batch_size, callbacks, …
         """
         if isinstance(x, str | list | tuple):
-            x = windows(
-                self.numbers("\n".join([x] if isinstance(x, str) else x)), length
-            )
+            text = x if isinstance(x, str) else "\n".join(x)
+            x = windows(self.numbers(text), min(length, self.window or length))
         if isinstance(x, np.ndarray):
             x = self._windows(x)
         return super().fit(x, y, **kwargs)
@@ -162,6 +190,11 @@ class Text(Symbols):
             raise ValueError(
                 f"A {type(self).__name__} learns from a text, a list of them, or "
                 f"windows (N, steps) of whole numbers below {self.symbols}."
+            )
+        if self.window and x.shape[1] > self.window:
+            raise ValueError(
+                f"This {type(self).__name__} sees {self.window} symbols at once; these "
+                f"windows have {x.shape[1]}."
             )
         return x
 

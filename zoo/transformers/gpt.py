@@ -1,0 +1,220 @@
+"""GPT: text by a Transformer that looks back, over the layers of keras-hub's GPT-2.
+
+Radford et al., 2019, "Language models are unsupervised multitask learners",
+https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf:
+layers of attention and of a dense network, each after a normalization, with learned
+places, and the table of symbols as the output's weights. What it has read it keeps as
+keys and values, an array of a fixed size for each layer, so that a symbol costs the
+same at the end of a text as at its start.
+"""
+
+import json
+
+import numpy as np
+from keras import ops
+
+from zoo._byte_pairs import BytePairs
+from zoo._model import Model
+from zoo._text import ASCII, Text
+from zoo.transformers._keras_hub import keras_hub
+from zoo.transformers._published import numbers
+
+
+class GPT(Text, Model):
+    """A Transformer decoder of text.
+
+    Attributes:
+        backbone: The `keras_hub.models.GPT2Backbone` that it is made of.
+
+    Args:
+        vocabulary: The characters it knows, each once.
+        merges: In place of characters, those of a byte-level byte-pair encoding: see
+            `zoo._byte_pairs.BytePairs`. Then `vocabulary` is None or of no account.
+        window: Most symbols that it sees at once. Of a longer text, it goes on from
+            the last half of what it has seen.
+        width: Numbers that stand for a symbol within it.
+        depth: Layers.
+        heads: Heads of attention, which divide the width.
+        hidden: Units of the dense networks; four times the width if None.
+        dropout: Share of units that are hidden in training.
+    """
+
+    def __init__(
+        self,
+        vocabulary=ASCII,
+        merges=None,
+        window=128,
+        width=128,
+        depth=4,
+        heads=4,
+        hidden=None,
+        dropout=0.0,
+    ):
+        super().__init__()
+        self.read_vocabulary(vocabulary, merges)
+        hidden = 4 * width if hidden is None else hidden
+        whole = all(type(n) is int and n > 0 for n in (window, width, depth, heads))
+        if not whole or window < 2 or width % heads or not 0 <= dropout < 1:
+            raise ValueError(
+                "GPT takes a window of 2 or more, width, depth and heads of 1 or more, "
+                "a width that the heads divide, and dropout in [0, 1); these are "
+                f"{window}, {width}, {depth}, {heads} and {dropout}."
+            )
+        self.window, self.width, self.heads = window, width, heads
+        self.backbone = keras_hub().models.GPT2Backbone(
+            vocabulary_size=self.symbols + 1,  # The last one starts a text.
+            num_layers=depth,
+            num_heads=heads,
+            hidden_dim=width,
+            intermediate_dim=hidden,
+            dropout=dropout,
+            max_sequence_length=window,
+        )
+        self.built = True
+
+    @classmethod
+    def from_published(cls, config, asset):
+        """Return the arguments that make a `GPT2Backbone` of keras-hub.
+
+        Args:
+            config: What that is made with.
+            asset: Gives the text of a file of the tokenizer by its name.
+
+        Raises:
+            ValueError: Sizes are missing, or the numbers of the tokenizer are not
+                those of GPT-2: bytes, then merges, and last the end of a text.
+        """
+        symbols, depth, heads, width, hidden, window = numbers(
+            config,
+            *("vocabulary_size", "num_layers", "num_heads", "hidden_dim"),
+            *("intermediate_dim", "max_sequence_length"),
+        )
+        lines = asset("merges.txt").rstrip("\n").split("\n")
+        merges = "\n".join(lines[1:] if lines[0].startswith("#version") else lines)
+        names = [*BytePairs(merges).number]
+        listed = json.loads(asset("vocabulary.json"))
+        there = isinstance(listed, dict) and [*map(listed.get, names)]
+        if there != [*range(len(names))] or symbols != len(names) + 1:
+            raise ValueError(
+                "the zoo reads vocabularies in the order of GPT-2, bytes, then merges, "
+                f"and last the end of a text; this one has {symbols:,} symbols and "
+                f"{len(lines):,} merges in another."
+            )
+        return {
+            "vocabulary": None,
+            "merges": merges,
+            "window": window,
+            "width": width,
+            "depth": depth,
+            "heads": heads,
+            "hidden": hidden,
+            "dropout": config.get("dropout", 0.0),
+        }
+
+    def call(self, symbols, training=False):
+        x = self._embedded(self._before(symbols), 0, training)
+        for layer in self.backbone.transformer_layers:
+            x = layer(x, training=training)
+        return self._logits(x)
+
+    def start(self, num):
+        size = (num, self.heads, self.window, self.width // self.heads)
+        caches = {
+            f"{name}{i}": ops.zeros(size, self.compute_dtype)
+            for i in range(self.backbone.num_layers)
+            for name in ("keys", "values")
+        }
+        return {"place": ops.zeros((num,), "int32"), **caches}  # The same in all rows.
+
+    def read(self, symbols, state, training=False):
+        logits, state, _ = self._read(symbols, state)
+        return logits, state
+
+    def step(self, symbol, state):
+        logits, state = self.read(symbol[:, None], state)
+        return logits[:, 0], state
+
+    def attention(self, text):
+        """Return how much each place of a text looks at each one before it.
+
+        Args:
+            text: A text of at most `window` symbols, n of them.
+
+        Returns:
+            The symbols as texts, of what is read: "" for the start, then all but the
+            last; and NumPy (depth, heads, n, n), of which each row sums to 1.
+        """
+        numbers = self.numbers(text)
+        if not 1 <= len(numbers) <= self.window:
+            raise ValueError(
+                f"attention takes a text of 1 to {self.window} symbols, the window of "
+                f"this {type(self).__name__}, not of {len(numbers):,}."
+            )
+        padded = np.zeros((1, self.window), "int32")
+        padded[0, : len(numbers)] = numbers
+        maps = self._run("_attention", padded)[0]
+        read = ["", *(self.text(number) for number in numbers[:-1])]
+        return read, maps[:, :, : len(numbers), : len(numbers)]
+
+    def _attention(self, symbols):
+        maps = self._read(self._before(symbols), self.start(symbols.shape[0]))[2]
+        return ops.stack(maps, axis=1)
+
+    def _embedded(self, symbols, place, training=False):
+        table = self.backbone.token_embedding(symbols)
+        places = self.backbone.position_embedding(table, start_index=place)
+        return self.backbone.embeddings_dropout(table + places, training=training)
+
+    def _logits(self, x):
+        x = self.backbone.layer_norm(x)
+        logits = self.backbone.token_embedding(x, reverse=True)
+        return ops.cast(logits[..., : self.symbols], "float32")
+
+    def _read(self, symbols, state):
+        """Read on from a state: return logits, the state and all maps of attention."""
+        place, steps = state["place"][0], symbols.shape[1]
+        seen = ops.arange(self.window)[None] <= place + ops.arange(steps)[:, None]
+        x = self._embedded(symbols, place)
+        new, maps = {"place": state["place"] + steps}, []
+        for i, layer in enumerate(self.backbone.transformer_layers):
+            names = f"keys{i}", f"values{i}"
+            cache = [state[name] for name in names]
+            x, cache, shares = self._layer(layer, x, cache, place, seen)
+            new.update(zip(names, cache))
+            maps.append(shares)
+        return self._logits(x), new, maps
+
+    def _layer(self, layer, x, cache, place, seen):
+        """Pass one layer of keras-hub, whose own way copies the cache thrice."""
+        attention = layer._self_attention_layer
+        y = layer._self_attention_layer_norm(x)
+        query = self._apart(_product(y, attention._query_dense))
+        update = attention._key_dense, attention._value_dense
+        update = [self._apart(_product(y, dense)) for dense in update]
+        cache = [
+            ops.slice_update(old, [0, 0, place, 0], ops.cast(new, old.dtype))
+            for old, new in zip(cache, update)
+        ]
+        keys, values = cache
+        near = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2)))
+        near = ops.cast(near, "float32") / (self.width // self.heads) ** 0.5
+        shares = ops.softmax(ops.where(seen, near, -1e9))
+        y = ops.matmul(ops.cast(shares, values.dtype), values)
+        y = ops.reshape(ops.transpose(y, (0, 2, 1, 3)), x.shape)
+        x = x + _product(y, attention._output_dense)
+        y = layer._feedforward_layer_norm(x)
+        y = layer._feedforward_intermediate_dense(y)
+        return x + layer._feedforward_output_dense(y), cache, shares
+
+    def _apart(self, x):
+        """Return the heads apart: (n, steps, width) -> (n, heads, steps, …)."""
+        num, steps, _ = x.shape
+        x = ops.reshape(x, (num, steps, self.heads, self.width // self.heads))
+        return ops.transpose(x, (0, 2, 1, 3))
+
+
+def _product(x, dense):
+    """Return a dense layer's output with all heads side by side, as one product."""
+    width = x.shape[-1]
+    kernel = ops.cast(ops.reshape(dense.kernel, (width, -1)), x.dtype)
+    return ops.matmul(x, kernel) + ops.cast(ops.reshape(dense.bias, (-1,)), x.dtype)
