@@ -41,19 +41,21 @@ class Hub(BaseHTTPRequestHandler):
         if revision not in REVISIONS:
             return self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
         commit = REVISIONS[revision]
-        files = sorted(f for f in self.commits[commit].iterdir())
+        folder = self.commits[commit]
+        files = sorted(f for f in folder.rglob("*") if f.is_file())
+        names = [f.relative_to(folder).as_posix() for f in files]
         if kind == "tree":
             reply = [
                 {
                     "type": "file",
-                    "path": f.name,
+                    "path": name,
                     "size": f.stat().st_size,
                     "oid": commit[:20] + f.name,
                 }
-                for f in files
+                for name, f in zip(names, files)
             ]
         else:
-            siblings = [{"rfilename": f.name} for f in files]
+            siblings = [{"rfilename": name} for name in names]
             reply = {"id": "user/name", "sha": commit, "siblings": siblings}
         return self.answer(200, json.dumps(reply).encode())
 
@@ -61,7 +63,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def file(self, commit, name):
         data = (self.commits[commit] / name).read_bytes()
-        etag = f'"{commit[:20]}{name}"'
+        etag = f'"{commit[:20]}{Path(name).name}"'
         self.answer(200, data, {"X-Repo-Commit": commit, "ETag": etag})
 
     def answer(self, status, data, headers=()):
@@ -94,7 +96,8 @@ def client(folder):
                 path = _hub.fetch(address)
                 card = _registry.read(path)
                 _registry.check_files(path, card)
-                names = sorted(f.name for f in path.iterdir())
+                files = [f for f in path.rglob("*") if f.is_file()]
+                names = sorted(f.relative_to(path).as_posix() for f in files)
                 entry = {"path": str(path), "summary": card["summary"], "names": names}
             except zoo.PresetError as error:
                 entry = {"error": str(error)}
@@ -147,6 +150,9 @@ def made(tmp_path_factory):
         model.save_preset(folder / name, summary=name)
         (folder / name / "samples.png").write_bytes(b"a picture")
         (folder / name / "setup.py").write_text("raise SystemExit('never fetched')")
+        assets = folder / name / "assets" / "tokenizer"
+        assets.mkdir(parents=True)
+        (assets / "merges.txt").write_text(name)
     (folder / "secret").write_text("secret")
     return folder
 
@@ -170,7 +176,8 @@ def report(made):
     return json.loads(child.stdout.splitlines()[-1])
 
 
-NAMES = ["README.md", "config.json", "model.weights.h5", "samples.png"]
+NAMES = ["README.md", "assets/tokenizer/merges.txt", "config.json"]
+NAMES += ["model.weights.h5", "samples.png"]
 
 
 def test_newest_is_said_with_how_to_pin_it(report):
@@ -192,7 +199,8 @@ def test_pinned(report, how):
 
 
 def test_only_the_files_of_a_preset_are_fetched(report):
-    fetched = {path.split("/")[-1] for path in report["asked"] if "/resolve/" in path}
+    asked = [path.partition("/resolve/")[2] for path in report["asked"]]
+    fetched = {path.partition("/")[2] for path in asked if path}
     assert fetched == set(NAMES)
 
 
