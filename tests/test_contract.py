@@ -228,7 +228,13 @@ def medium(name):
     return getattr(zoo, name.split("-")[0]).medium
 
 
+def once(names):
+    """The names as parameters; of a model, all kinds but the first on one backend."""
+    return [pytest.param(n, marks=pytest.mark.once if "-" in n else ()) for n in names]
+
+
 every = pytest.mark.parametrize("name", SMALL)
+heavy = pytest.mark.parametrize("name", once(SMALL))
 of_images = pytest.mark.parametrize("name", [n for n in SMALL if medium(n) == "images"])
 writers = pytest.mark.parametrize("name", [n for n in SMALL if medium(n) == "text"])
 WAYS = "VAE", "DCGAN", "CycleGAN", "CharRNN", "SpeechRNN", "DDPM"
@@ -294,7 +300,7 @@ def test_wrong_seeds_and_conditions_are_refused(name):
             model.generate(1, labels=0)
 
 
-@every
+@heavy
 def test_it_learns(name):
     model = build(name)
     data = learns(model)
@@ -311,7 +317,7 @@ def test_it_learns(name):
     + [
         pytest.param(name, "mixed_bfloat16", marks=pytest.mark.once)
         for name in SMALL
-        if name not in WAYS
+        if name.split("-")[0] not in WAYS
     ],
 )
 def test_it_learns_in_mixed_precision(name, policy):
@@ -372,7 +378,7 @@ def test_a_missing_verb_names_those_there_are(name):
         assert callable(getattr(model, verb))
 
 
-@every
+@heavy
 def test_a_preset_round_trips(name, tmp_path):
     model, random = build(name), np.random.default_rng(1)
     moved = [random.normal(0, 0.1, w.shape).astype("float32") for w in model.weights]

@@ -78,8 +78,11 @@ def runs_by_itself(model, folder):
 
 
 @here
-@every
-@formats
+@pytest.mark.parametrize(
+    ("name", "format"),
+    # A SavedModel is what a LiteRT file is made from: of each class, one.
+    [(n, f) for f in _export.FORMATS for n in SMALL if f == "litert" or "-" not in n],
+)
 def test_every_signature_gives_what_keras_gives(name, format, tmp_path):
     model, path = build(name), tmp_path / "model"
     differences = model.export(path, format=format, batch=2, verbose=False)
