@@ -169,7 +169,7 @@ class SpeechRNN(Model):
         each, counted = self.call(sounds, labels, training=True)
         return -ops.sum(each) / (ops.sum(counted) * self.bands)
 
-    def conditions(self, num, temperature=0.7, **given):
+    def conditions(self, num, temperature=0.05, **given):
         """Check `labels`, `speakers` and `temperature` of `num` samples.
 
         Each is one number, or one for each sample. Without, words and speakers come in
@@ -275,7 +275,7 @@ class SpeechRNN(Model):
             num: How many, 1 to 100,000.
             seed: As for other models.
             **conditions: `labels`, the words, `speakers` and `temperature`, 0 to 2
-                and 0.7 if not given: one number or one for each.
+                and 0.05 if not given: one number or one for each.
 
         Returns:
             list of (samples,) float32 arrays in [-1, 1], of 8,000 samples a second.
