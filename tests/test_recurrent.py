@@ -1,5 +1,6 @@
 """What models of sequences promise: exact odds, the same text everywhere, even work."""
 
+import functools
 import itertools
 
 import keras
@@ -8,7 +9,9 @@ import pytest
 from keras import ops
 
 import zoo
+from zoo import _backend
 from zoo._draw import drawn
+from zoo.recurrent._cells import Recurrent
 
 ABC = "abc"
 MODELS = {
@@ -331,3 +334,43 @@ def test_speech_takes_words_and_speakers():
         model.generate(1, temperature=-1)
     warm, cold = model.generate(2, seed=0, labels=1, temperature=[1, 0])
     assert warm.shape != cold.shape or np.abs(warm - cold).max() > 1e-3
+
+
+@pytest.mark.skipif(_backend.NAME != "jax", reason="a gradient of our own on JAX alone")
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_the_gradient_of_a_loop_is_that_of_its_steps(kind, dtype):
+    import jax
+
+    cell = Recurrent(3, kind, dtype=dtype)
+    random = np.random.default_rng(0)
+    half = cell.compute_dtype
+    args = (
+        random.normal(size=(3, cell.width)).astype(half),
+        random.normal(size=cell.width).astype("float32"),
+        {k: random.normal(size=(2, 3)).astype("float32") for k in cell.start(1)},
+        random.normal(size=(5, 2, cell.width)).astype(half),
+    )
+
+    def plain(kernel, bias, state, inputs):
+        hidden = []
+        for x in inputs:
+            past = ops.matmul(state["h"].astype(half), kernel).astype("float32") + bias
+            state = cell._next(past, x, state)
+            hidden.append(state["h"])
+        return ops.stack(hidden), state
+
+    def loss(run):
+        def summed(*args):
+            hidden, state = run(*args)
+            parts = [ops.sum(hidden**3), *(ops.sum(v**2) for v in state.values())]
+            return sum(parts)
+
+        return jax.grad(summed, argnums=(0, 1, 2, 3))(*args)
+
+    recur = functools.partial(_backend.recur, cell._next)
+    found, expected = loss(recur), loss(plain)
+    near = {"rtol": 1e-4, "atol": 1e-4} if dtype == "float32" else {"atol": 0.15}
+    for one, other in zip(keras.tree.flatten(found), keras.tree.flatten(expected)):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(np.float32(one), np.float32(other), **near)

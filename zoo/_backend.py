@@ -277,6 +277,54 @@ elif NAME == "jax":
     def scan(step, state, inputs):
         return jax.lax.scan(step, state, inputs)
 
+    def recur(cell, kernel, bias, state, inputs):
+        """As below, but the gradient of the weights is one product after the loop.
+
+        JAX itself would add up a whole matrix at each step.
+        """
+
+        def forward(kernel, bias, state, inputs):
+            def one(state, x):
+                past = _past(state["h"], kernel, bias)
+                new = cell(past, x, state)
+                return new, (new["h"], state, past)
+
+            last, (hidden, *kept) = jax.lax.scan(one, state, inputs)
+            return (hidden, last), (kernel, inputs, *kept)
+
+        @jax.custom_vjp
+        def run(*args):
+            return forward(*args)[0]
+
+        def backward(kept, gradients):
+            (kernel, inputs, states, pasts), (hidden, last) = kept, gradients
+
+            def one(gradient, now):
+                hidden, x, state, past = now
+                gradient = {**gradient, "h": gradient["h"] + hidden}
+                past, x, before = jax.vjp(cell, past, x, state)[1](gradient)
+                more = _product(past.astype(kernel.dtype), kernel.T)
+                return {**before, "h": before["h"] + more}, (past, x)
+
+            steps = hidden, inputs, states, pasts
+            first, (pasts, inputs) = jax.lax.scan(one, last, steps, reverse=True)
+            bias = pasts.sum((0, 1))
+            pasts = pasts.astype(kernel.dtype)
+            seen = states["h"].astype(kernel.dtype)
+            change = jax.numpy.einsum(
+                "tnh,tng->hg", seen, pasts, preferred_element_type="float32"
+            )
+            return change.astype(kernel.dtype), bias, first, inputs
+
+        run.defvjp(forward, backward)
+        return run(kernel, bias, state, inputs)
+
+    def _product(x, kernel):
+        return jax.numpy.matmul(x, kernel, preferred_element_type="float32")
+
+    def _past(hidden, kernel, bias):
+        return _product(hidden.astype(kernel.dtype), kernel) + bias
+
     def compiled(fn, model):
         @jax.jit
         def pure(values, *args):
@@ -300,6 +348,28 @@ if NAME != "tensorflow":
 
 
 if NAME != "jax":
+
+    def recur(cell, kernel, bias, state, inputs):
+        """Read a sequence by a recurrent cell.
+
+        Args:
+            cell: (past, x, state) -> state, where `past` is what the kernel makes of
+                the hidden state, with the bias, (n, width).
+            kernel, bias: Tensors, (units, width) and (width,).
+            state: dict with "h", (n, units).
+            inputs: (steps, n, width).
+
+        Returns:
+            The hidden states, (steps, n, units), and the last state.
+        """
+
+        def one(state, x):
+            past = keras.ops.matmul(keras.ops.cast(state["h"], kernel.dtype), kernel)
+            state = cell(keras.ops.cast(past, "float32") + bias, x, state)
+            return state, state["h"]
+
+        state, hidden = scan(one, state, inputs)
+        return hidden, state
 
     def whole_array(variable):
         return keras.ops.convert_to_numpy(variable)

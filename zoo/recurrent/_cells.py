@@ -7,7 +7,7 @@ large one, outside the loop; within it, only the state is multiplied.
 from keras import layers, ops
 from keras.random import dropout
 
-from zoo._backend import scan
+from zoo._backend import recur
 
 GATES = {"lstm": 4, "gru": 3}
 
@@ -60,23 +60,18 @@ class Recurrent(layers.Layer):
         kernel = ops.convert_to_tensor(self.kernel)  # Once, outside the loop.
         if training and self.forgetful:
             kernel = dropout(kernel, self.forgetful, seed=self.seed)
+        kernel = ops.cast(kernel, self.compute_dtype)
         bias = ops.convert_to_tensor(self.bias)
-
-        def one(state, x):
-            state = self._step(x, state, kernel, bias)
-            return state, state["h"]
-
-        state, hidden = scan(one, state, inputs)
-        return hidden, state
+        return recur(self._next, kernel, bias, state, inputs)
 
     def step(self, inputs, state):
         """Return the state after one step; `inputs` are (n, width)."""
-        return self._step(inputs, state, self.kernel, self.bias)
-
-    def _step(self, x, state, kernel, bias):
-        kernel = ops.cast(kernel, self.compute_dtype)
+        kernel = ops.cast(self.kernel, self.compute_dtype)
         past = ops.matmul(ops.cast(state["h"], self.compute_dtype), kernel)
-        past, x = ops.cast(past, "float32") + bias, ops.cast(x, "float32")
+        return self._next(ops.cast(past, "float32") + self.bias, inputs, state)
+
+    def _next(self, past, x, state):
+        x = ops.cast(x, "float32")
         if self.cell == "lstm":
             write, forget, new, show = ops.split(past + x, 4, axis=-1)
             kept = ops.sigmoid(forget + 1.0) * state["c"]
