@@ -374,3 +374,30 @@ def test_the_gradient_of_a_loop_is_that_of_its_steps(kind, dtype):
     for one, other in zip(keras.tree.flatten(found), keras.tree.flatten(expected)):
         assert one.dtype == other.dtype
         np.testing.assert_allclose(np.float32(one), np.float32(other), **near)
+
+
+@each
+def test_beams_find_what_is_likeliest_as_a_whole(kind):
+    """Enough of them see all texts; one is greedy; a few are those kept by hand."""
+    model = build(kind)
+    texts = ["b" + "".join(letters) for letters in itertools.product(ABC, repeat=4)]
+    scores = model.score(texts)
+    (found,) = model.generate(1, length=4, prompt="b", num_beams=81)
+    assert found == texts[scores.argmax()]
+    (greedy,) = model.generate(1, length=30, prompt="ca", temperature=0)
+    assert model.generate(1, length=30, prompt="ca", num_beams=1) == [greedy]
+    beams = ["ca"]
+    for _ in range(7):
+        texts = [beam + letter for beam in beams for letter in ABC]
+        best = np.argsort(-model.score(texts), kind="stable")
+        beams = [texts[i] for i in best[:4]]
+    assert model.generate(1, length=7, prompt="ca", num_beams=4) == beams[:1]
+    prompts = ["", "abcab", "c"]
+    each_ = model.generate(3, length=7, prompt=prompts, num_beams=3)
+    for prompt, text in zip(prompts, each_):
+        assert [text] == model.generate(1, length=7, prompt=prompt, num_beams=3)
+    for wrong in ({"num_beams": 0}, {"num_beams": 2, "temperature": 0.5}):
+        with pytest.raises(ValueError, match="num_beams is a whole number from 1"):
+            model.generate(1, **wrong)
+    with pytest.raises(ValueError, match="num_beams is of generate"):
+        next(model.stream(num_beams=2))

@@ -271,3 +271,12 @@ def test_letters_stand_for_all_bytes():
     assert len(set(table.values())) == 256
     assert table[ord(" ")] == "Ġ"
     assert table[ord("A")] == "A"
+
+
+def test_beams_go_on_when_the_window_is_full():
+    model = build(window=9)
+    (greedy,) = model.generate(1, length=40, prompt="ab", temperature=0)
+    assert model.generate(1, length=40, prompt="ab", num_beams=1) == [greedy]
+    (found,) = model.generate(1, length=40, prompt="ab", num_beams=4)
+    assert len(found) == 42
+    assert model.score(found) > model.score(greedy) - 0.05

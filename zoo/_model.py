@@ -17,7 +17,7 @@ VERBS = (
     *("generate", "stream", "encode", "decode", "reconstruct", "interpolate"),
     *("translate", "inpaint", "edit"),
     *("score", "elbo", "classify", "features"),
-    *("fit", "evaluate", "save_preset", "export"),
+    *("fit", "adapt", "merge", "evaluate", "save_adapter", "save_preset", "export"),
 )
 BUCKETS = (1, 4, 16, 64, 256)  # Batch sizes that are compiled; others are padded.
 FUNCTIONS = 64  # Compiled functions that a model keeps; the oldest go.
@@ -202,6 +202,34 @@ class Model(keras.Model):
         return export(self, path, format, batch, quantize, steps, verbose)
 
     # How it learns
+
+    def adapt(self, paths, rank=4, alpha=8.0):
+        """Let only low-rank matrices of some dense layers learn from now on (LoRA).
+
+        Hu et al., 2021, https://arxiv.org/abs/2106.09685. `save_adapter` keeps them,
+        `zoo.load(preset, adapter=folder)` reads them, `merge` adds them in.
+
+        Args:
+            paths: A regular expression that paths of dense layers are searched for,
+                such as "query_dense|value_dense"; one that none has names them all.
+            rank: Rows of the smaller matrices, 1 or more.
+            alpha: Their product is multiplied by alpha / rank.
+        """
+        from zoo._lora import adapt
+
+        adapt(self, paths, rank, alpha)
+
+    def save_adapter(self, folder):
+        """Write the low-rank matrices of `adapt` and whose weights they belong to."""
+        from zoo._lora import save
+
+        save(self, folder)
+
+    def merge(self):
+        """Return a plain model that computes what this one does with its adapter."""
+        from zoo._lora import merged
+
+        return merged(self)
 
     def compile(self, optimizer=None, jit_compile="auto", **kwargs):
         """Prepare for `fit`; without arguments, with the preset's own optimizer.

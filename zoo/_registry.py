@@ -51,7 +51,7 @@ def presets():
     return sorted(f.parent.name for f in home().glob("*/config.json"))
 
 
-def load(preset, weights=True):
+def load(preset, weights=True, adapter=None):
     """Return the model of a preset, checked file by file before it is built.
 
     Args:
@@ -59,6 +59,7 @@ def load(preset, weights=True):
             keras-hub's `save_to_preset` of a GPT-2; "hf://user/name@revision" or "kaggle://owner/model/framework/variation/3"
             (without revision or version: the newest, which is printed).
         weights: False for the architecture with fresh weights.
+        adapter: Folder that `save_adapter` of this very preset wrote.
 
     Returns:
         A `zoo` model, with the preset's `recipe` for `compile()`.
@@ -66,6 +67,7 @@ def load(preset, weights=True):
     Raises:
         PresetError: No such preset, or a file of it is missing, altered or hostile;
             the message names file and reason.
+        ValueError: The adapter is none, or belongs to other weights.
         ImportError: An address needs a package that is not installed.
     """
     folder = find(preset)
@@ -94,6 +96,10 @@ def load(preset, weights=True):
     vars(model).update(
         recipe=card.get("recipe", {}), card={"name": folder.resolve().name, **card}
     )
+    if adapter is not None:
+        from zoo import _lora
+
+        _lora.load(model, adapter)
     return model
 
 

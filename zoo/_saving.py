@@ -222,7 +222,8 @@ def write_weights(model, path, dtype="float32"):
     if [tuple(v.shape) for v in fresh.weights] != [v.shape for v in values]:
         raise ValueError(
             f"The weights of this {type(model).__name__} are not those its arguments "
-            "make; a preset keeps arguments and weights."
+            "make; a preset keeps arguments and weights. Of an adapted model, merge() "
+            "gives one to save, or save_adapter() keeps what it learned."
         )
     values = {id(v): value for v, value in zip(fresh.weights, values)}
     with h5py.File(path, "w", libver="earliest") as file:  # Of the form in _hdf5.py.

@@ -1,13 +1,14 @@
 """Models that write one symbol after another: how they draw, go on and are scored."""
 
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from zoo._backend import scan
 from zoo._draw import drawn
 from zoo._model import BUCKETS
 from zoo._noise import philox
 
+NONE = -1e9  # Log p of what is not.
 FREE = -1  # In place of a symbol that is to be drawn.
 PIECE = 1024  # Symbols that are read at once when a sequence is scored.
 
@@ -156,9 +157,7 @@ class Symbols:
             if held == self.window:
                 state, last, held = self._remembered(written[:, :done])
             left = length - done
-            most_now = min(most, (self.window or length) - held)
-            near = [b for b in BUCKETS if b <= most_now and left <= b <= 1.4 * left]
-            take = min(near or [max(b for b in BUCKETS if b <= min(left, most_now))])
+            take = _piece(left, min(most, (self.window or length) - held))
             room = [(0, 0), (0, max(0, take - left))]
             part = slice(done, done + take)
             now = (
@@ -171,6 +170,79 @@ class Symbols:
             written[:, part] = new
             yield new[:rows]
             done, held = done + take, held + take
+
+    def search(self, state, last, scores, given):
+        """Go on with the likeliest sequences found so far, a few of each row (beams).
+
+        Args:
+            state, last: As for `advance`, of n * beams rows.
+            scores: (n, beams) log p of each; far below where there is none yet.
+            given: (n, steps) int32, as for `sample`; and `symbols` where a sequence has
+                ended, so that its beams stay as they are.
+
+        Returns:
+            The state, last symbols and scores; and (n, steps, beams) int32, the symbol
+            that each new beam adds and the beam before it that it goes on from.
+        """
+        num, beams = scores.shape
+
+        def one(carry, now):
+            last, state, scores = carry
+            logits, state = self.step(last, state)
+            each = ops.reshape(ops.log_softmax(logits), (num, beams, self.symbols))
+            ended, every = now == self.symbols, ops.arange(self.symbols)
+            each = ops.where(ended[:, None], 0.0, each)
+            open_ = ops.logical_or(now < 0, every == now)
+            open_ = ops.where(ended, every == 0, open_)
+            each = scores[..., None] + ops.where(open_[:, None], each, NONE)
+            each = ops.reshape(each, (num, beams * self.symbols))
+            scores, index = ops.top_k(each, beams)
+            index = ops.cast(index, "int32")
+            parent, symbol = index // self.symbols, index % self.symbols
+            rows = ops.arange(num, dtype="int32")[:, None] * beams + parent
+            rows = ops.reshape(rows, (-1,))
+            state = tree.map_structure(lambda x: ops.take(x, rows, axis=0), state)
+            carry = ops.reshape(symbol, (-1,)), state, scores
+            return carry, (symbol, parent)
+
+        steps = ops.transpose(given)[..., None]
+        carry, added = scan(one, (last, state, scores), steps)
+        last, state, scores = carry
+        return state, last, scores, *(ops.transpose(x, (1, 0, 2)) for x in added)
+
+    def _searched(self, given, beams):
+        """Return the likeliest sequences that go on from what is given, (n, length).
+
+        Args:
+            given: (n, length) NumPy array, -1 where a symbol is to be found, and
+                `symbols` after the end of a sequence.
+            beams: How many of each row are kept on the way.
+        """
+        rows, length = given.shape
+        size = min(b for b in BUCKETS if rows <= b)
+        given = np.pad(given, [(0, size - rows), (0, 0)], mode="edge")
+        done = min(int((given >= 0).all(axis=0).cumprod().sum()), length - 1)
+        found = np.repeat(np.maximum(given, 0)[:, None], beams, axis=1)
+        scores = ops.convert_to_tensor([[0.0] + [NONE] * (beams - 1)] * size)
+        held = self.window
+        while done < length:
+            if held == self.window:
+                whole = found[:, :, :done].reshape(size * beams, done)
+                state, last, held = self._remembered(whole)
+            left = length - done
+            take = _piece(left, min(BUCKETS[-1], (self.window or length) - held))
+            part = np.full((size, take), self.symbols, "int32")
+            part[:, :left] = given[:, done : done + take]
+            arguments = state, last, scores, ops.convert_to_tensor(part)
+            out = self._call_compiled("search", {}, arguments)
+            state, last, scores, *added = out
+            added = [ops.convert_to_numpy(array) for array in added]
+            for step, (symbol, parent) in enumerate(zip(*np.swapaxes(added, 1, 2))):
+                if step < left:
+                    found = np.take_along_axis(found, parent[..., None], axis=1)
+                    found[:, :, done + step] = symbol
+            done, held = done + take, held + take
+        return found[:rows, 0]
 
     def _remembered(self, symbols):
         """Read the beginnings of sequences, (n, steps) NumPy, or their last part.
@@ -254,6 +326,12 @@ class Symbols:
             last = ops.convert_to_tensor(symbols[:, part][:, -1].copy())
             done, held = done + take, held + take
         return total[: len(sequences)]
+
+
+def _piece(left, most):
+    """Return how many symbols to write at once: a size that is compiled once."""
+    near = [b for b in BUCKETS if b <= most and left <= b <= 1.4 * left]
+    return min(near or [max(b for b in BUCKETS if b <= min(left, most))])
 
 
 def picked(values, symbols):

@@ -26,7 +26,7 @@ class Text(Symbols):
 
     medium = "text"
     vocabulary = ASCII
-    options = ("length", "prompt", "temperature", "top_k", "top_p")
+    options = ("length", "prompt", "temperature", "top_k", "top_p", "num_beams")
 
     def read_vocabulary(self, vocabulary, merges=None):
         """Keep the characters or pairs of a model; called by its constructor."""
@@ -87,6 +87,8 @@ class Text(Symbols):
             top_k: Only so many of the likeliest symbols are drawn; None for all.
             top_p: Only the likeliest symbols are drawn that together have this
                 probability, above 0 and at most 1; None for all.
+            num_beams: Draw nothing, but find what is likeliest as a whole, or near
+                it: keep so many beginnings at each symbol, 1 to 100.
 
         Returns:
             list of str.
@@ -95,10 +97,24 @@ class Text(Symbols):
             ValueError: An argument is out of range or unknown, or a prompt has
                 characters that are not in the vocabulary; the message names them.
         """
-        num = self._count(num)
+        num, beams = self._count(num), how.pop("num_beams", None)
         noise, given, how, ends = self._plan(num, seed, **how)
-        symbols = self._write(noise, given, how)
+        if beams is None:
+            symbols = self._write(noise, given, how)
+        else:
+            for row, end in zip(given, ends):
+                row[end:] = self.symbols
+            symbols = self._search(given, how, beams)
         return [self.text(row[:end]) for row, end in zip(symbols, ends)]
+
+    def _search(self, given, how, beams):
+        if type(beams) is not int or not 1 <= beams <= 100 or how:
+            raise ValueError(
+                "num_beams is a whole number from 1 to 100, and draws nothing, so that "
+                f"it goes without temperature, top_k and top_p; it is {beams!r}."
+            )
+        parts = np.split(given, range(16, len(given), 16))
+        return np.concatenate([self._searched(part, beams) for part in parts])
 
     def stream(self, seed=None, every=16, **how):
         """Return an iterator of one text while it is written, some symbols each.
@@ -112,6 +128,8 @@ class Text(Symbols):
         """
         if type(every) is not int or every < 1:
             raise ValueError(f"every is a whole number of 1 or more, not {every!r}.")
+        if how.get("num_beams") is not None:
+            raise ValueError("A stream is drawn as it goes; num_beams is of generate.")
         return self._stream(every, *self._plan(1, seed, **how)[:3])
 
     def _stream(self, every, noise, given, how):
