@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import struct
 import subprocess
 import sys
 
@@ -115,6 +116,18 @@ def test_attention_is_that_of_each_head_to_what_is_before():
     np.testing.assert_allclose(maps[0], ops.convert_to_numpy(expected)[0], atol=1e-5)
     with pytest.raises(ValueError, match="a text of 1 to 16 symbols"):
         model.attention("a" * 17)
+
+
+@pytest.mark.once
+def test_info_draws_what_heads_look_at(tmp_path):
+    build().save_preset(tmp_path / "mine")
+    command = [sys.executable, "-m", "zoo.tools.main", "info", "mine"]
+    how = {"cwd": tmp_path, "capture_output": True, "text": True, "check": True}
+    said = subprocess.run([*command, "--attention", "abca"], **how).stdout
+    assert "2 layers from the top, 2 heads each" in said
+    assert "from the top the start, 'a', 'b', 'c', and says" in said
+    picture = (tmp_path / "mine-attention.png").read_bytes()
+    assert struct.unpack(">II", picture[16:24]) == (396, 396)
 
 
 def test_it_learns_what_is_far_back():

@@ -22,6 +22,7 @@ _MORE = (
     flags.DEFINE_float("truncation", None, "Where a GAN's noise is cut."),
     flags.DEFINE_integer("top_k", None, "Draw from so many likeliest alone."),
     flags.DEFINE_float("top_p", None, "Draw from the likeliest of this share."),
+    flags.DEFINE_integer("num_beams", None, "Of text: search for what is likeliest."),
     flags.DEFINE_string("solver", None, "Solver of a denoiser."),
     flags.DEFINE_integer("steps", None, "Steps of the solver."),
 )
