@@ -61,6 +61,15 @@ SMALL = {
         "dropout": 0.1,
     },
     "GPT-merges": {"merges": "a b\nc ab", "window": 12, "width": 8, "depth": 1},
+    "BERT": {
+        "pieces": "a\nb\nc\n##a\n##b\n[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]",
+        "window": 26,
+        "width": 8,
+        "depth": 1,
+        "heads": 2,
+        "dropout": 0.1,
+        "hide": 0.3,
+    },
     "ChoraleRNN": {
         "voices": 3,
         "lowest": 60,

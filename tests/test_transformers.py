@@ -1,4 +1,4 @@
-"""GPT: its cache, its window, the symbols of GPT-2, and folders of keras-hub."""
+"""GPT and BERT: cache, window, symbols, what is hidden, and folders of keras-hub."""
 
 import importlib.util
 import json
@@ -14,6 +14,7 @@ from keras import ops
 
 import zoo
 from zoo._byte_pairs import BytePairs, letters, words
+from zoo._word_pieces import WordPieces
 from zoo.transformers._keras_hub import keras_hub
 
 MERGES = "t h\nĠ th\nĠth e\nĠ a"
@@ -153,7 +154,7 @@ def test_words_are_cut_as_in_gpt2():
 def test_any_text_comes_back_and_merges_go_in_order():
     pairs = BytePairs(MERGES)
     for text in ("", "the theth a á 🙂", "\x00\n\r ", "then and that"):
-        assert pairs.decode(pairs.encode(text)) == text.encode()
+        assert pairs.decode(pairs.encode(text)) == text
     names = [*pairs.number]
     assert [names[i] for i in pairs.encode("the the at")] == [
         *("th", "e", "Ġthe", "Ġa", "t")
@@ -293,3 +294,163 @@ def test_beams_go_on_when_the_window_is_full():
     (found,) = model.generate(1, length=40, prompt="ab", num_beams=4)
     assert len(found) == 42
     assert model.score(found) > model.score(greedy) - 0.05
+
+
+PIECES = """[PAD]
+[UNK]
+[CLS]
+[SEP]
+[MASK]
+the
+cat
+##s
+ca
+##t
+##nap
+,
+a
+b
+c
+中
+!""".replace("\n\n", "\n")
+
+
+def bert(**changes):
+    how = {"pieces": PIECES, "window": 14, "width": 16, "depth": 2, "heads": 2}
+    model, random = zoo.BERT(**{**how, **changes}), np.random.default_rng(1)
+    values = [w + 0.3 * random.normal(size=w.shape) for w in model.get_weights()]
+    model.set_weights(values)
+    return model
+
+
+def test_word_pieces_are_those_of_keras_hub():
+    ours = WordPieces(PIECES)
+    hub = keras_hub()
+    theirs = hub.models.BertTokenizer(PIECES.split("\n"), lowercase=True)
+    for text in (
+        "The cats, the CATNAP!",
+        "cát a\tb  c dog",
+        "a中b !a, the the\u200b",
+        "catnaps cat's",
+    ):
+        np.testing.assert_array_equal(ours.encode(text), np.array(theirs(text)), text)
+    assert ours.decode(ours.encode("The cats, the catnap!")) == "the cats, the catnap!"
+    assert ours.encode("a [MASK] b").tolist() == [12, 4, 13]
+    for wrong in ("a\nb", PIECES + "\na", PIECES + "\n\nz", None):
+        with pytest.raises(ValueError, match="pieces is a text of at most"):
+            WordPieces(wrong)
+
+
+def test_what_is_hidden_is_found_by_both_sides():
+    model = bert()
+    ((first, *_), second) = model.fill("a [MASK] b, [MASK]", top=3)
+    assert len(second) == 3
+    assert not first[0].startswith("[")
+    row = model.rows("a [MASK] b, [MASK]", "fill")
+    inputs = {
+        "token_ids": row,
+        "segment_ids": 0 * row,
+        "padding_mask": (row != 0).astype("int32"),
+    }
+    hidden = model.backbone(inputs)["sequence_output"]
+    logits = ops.convert_to_numpy(model.head(hidden, np.array([[2, 5]])))[0]
+    odds = np.exp(logits[:, 5:]) / np.exp(logits[:, 5:]).sum(axis=1, keepdims=True)
+    assert first[1] == pytest.approx(odds[0].max(), abs=1e-5)
+    assert second[0][1] == pytest.approx(odds[1].max(), abs=1e-5)
+    for text in ("b [MASK] b, c", "a [MASK] b, a"):
+        assert dict(model.fill(text, 12)[0]) != dict(model.fill("a [MASK] b, c", 12)[0])
+
+
+def test_a_text_is_scored_piece_by_piece():
+    model, text = bert(), "a the cat"
+    expected = []
+    for hidden, piece in (
+        ("[MASK] the cat", "a"),
+        ("a [MASK] cat", "the"),
+        ("a the [MASK]", "cat"),
+    ):
+        row = model.rows(hidden, "score")
+        place = int(np.flatnonzero(row[0] == 4)[0])
+        logits = model._run("_logits", row)[0, place].astype("float64")
+        logits -= np.log(np.exp(logits).sum())
+        expected.append(logits[model.numbers(piece)[0]])
+    assert model.score(text)[0] == pytest.approx(np.mean(expected), abs=1e-5)
+    alone, padded = model.embed("a the cat"), model.embed(["a the cat", "a b c a b c"])
+    np.testing.assert_allclose(alone[0], padded[0], atol=1e-5)
+    assert alone.shape == (1, 16)
+    read, maps = model.attention("a the cat")
+    assert read == ["[CLS]", "a", "the", "cat", "[SEP]"]
+    np.testing.assert_allclose(maps.sum(axis=-1), 1, atol=1e-5)
+
+
+def test_it_finds_what_was_hidden():
+    """The middle of three is the first if that is a, and else the last."""
+    random = np.random.default_rng(0)
+    windows = random.integers(12, 15, (512, 3))
+    windows[:, 1] = np.where(windows[:, 0] == 12, 12, windows[:, 2])
+    keras.utils.set_random_seed(0)
+    model = zoo.BERT(PIECES, width=32, depth=1, heads=2, dropout=0.0, hide=0.34)
+    model.compile(keras.optimizers.Adam(0.003))
+    model.fit(windows, epochs=50, batch_size=64, verbose=0)
+    for text, answer in (("a [MASK] c", "a"), ("b [MASK] c", "c"), ("c [MASK] b", "b")):
+        (name, share), *_ = model.fill(text)[0]
+        assert name == answer
+        assert share > 0.6
+
+
+def test_it_writes_and_mends():
+    model = bert()
+    how = {"seed": 0, "length": 6, "prompt": "the [MASK] b"}
+    texts = model.generate(3, **how)
+    assert all(text.startswith("the ") for text in texts)
+    assert all(" b" in text for text in texts)
+    assert texts == model.generate(3, **how)
+    one_step = model.generate(3, steps=1, **how)
+    assert texts != one_step
+    greedy = model.generate(2, length=4, temperature=0, steps=1)
+    assert greedy[0] == greedy[1]
+    odds = model._run("_fill", model.rows(" ".join(["[MASK]"] * 4), "fill"))[0, 1:5]
+    assert greedy[0] == model.text(odds.argmax(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("ask", "text"),
+    [
+        (lambda m: m.fill("a b"), r"fill takes a text with \[MASK\]"),
+        (lambda m: m.fill("[MASK] " * 13), "texts of 1 to 12 pieces"),
+        (lambda m: m.fill("[MASK]", top=0), "top is from 1 to 17"),
+        (lambda m: m.embed(""), "1 character or more"),
+        (lambda m: m.embed(" "), "1 to 12 pieces"),
+        (lambda m: m.generate(1, length=13), "together at most 12 pieces"),
+        (lambda m: m.generate(1, length=0), "whole numbers of 1 or more"),
+        (lambda m: m.generate(1, steps=0), "whole numbers of 1 or more"),
+        (lambda m: m.generate(1, temperature=-1), "temperature is 0 or more"),
+        (lambda m: bert(hide=0.0), "hide in"),
+        (lambda m: bert(window=2), "a window of 3 or more"),
+    ],
+)
+def test_wrong_wishes_of_bert_are_refused(ask, text):
+    with pytest.raises(ValueError, match=text):
+        ask(bert())
+
+
+def test_a_bert_of_keras_hub_is_a_preset(tmp_path):
+    hub = keras_hub()
+    backbone = hub.models.BertBackbone(
+        **{"vocabulary_size": 17, "num_layers": 2, "num_heads": 2, "hidden_dim": 8},
+        **{"intermediate_dim": 24, "max_sequence_length": 12},
+    )
+    tokenizer = hub.models.BertTokenizer(PIECES.split("\n"), lowercase=True)
+    backbone.save_to_preset(tmp_path)
+    tokenizer.save_to_preset(tmp_path)
+    model = zoo.load(tmp_path)
+    assert type(model) is zoo.BERT
+    assert model.config["lower"]
+    row = model.rows("the cats, a b", "embed")
+    inputs = {
+        "token_ids": row,
+        "segment_ids": 0 * row,
+        "padding_mask": (row != 0).astype("int32"),
+    }
+    expected = ops.convert_to_numpy(backbone(inputs)["sequence_output"])[0, 1:7].mean(0)
+    np.testing.assert_allclose(model.embed("the cats, a b")[0], expected, atol=1e-5)

@@ -80,7 +80,7 @@ def _text(load, path, asked):
     """Print one text while it is written, or several; write them if asked to."""
     _given(asked)  # Which text does not take, as its model says.
     model = load()
-    drawn = asked.get("num_beams") is None
+    drawn = asked.get("num_beams") is None and hasattr(model, "stream")
     if drawn and not _OUT.value and (_NUM.value or 1) == 1:
         pieces = model.stream(seed=_SEED.value, **asked)
         print(asked.get("prompt", ""), end="", flush=True)

@@ -20,6 +20,7 @@ MODELS = {
     "SpeechRNN": "zoo.recurrent.speech_rnn",
     "Recognizer": "zoo.feedforward.recognizer",
     "GPT": "zoo.transformers.gpt",
+    "BERT": "zoo.transformers.bert",
     "CycleGAN": "zoo.adversarial.cyclegan",
     "Pix2Pix": "zoo.adversarial.pix2pix",
     "DCGAN": "zoo.adversarial.dcgan",

@@ -71,7 +71,7 @@ class BytePairs:
     def __len__(self):
         return len(self.bytes)
 
-    def encode(self, text):
+    def encode(self, text, name="text"):
         """Return the numbers of a text, (length,) int32."""
         found = []
         for word in words(text):
@@ -79,6 +79,10 @@ class BytePairs:
         return np.array(found, "int32")
 
     def decode(self, numbers):
+        """Return the text of numbers; bytes that make none show as such."""
+        return self.bytes_of(numbers).decode("utf-8", "replace")
+
+    def bytes_of(self, numbers):
         """Return the bytes that numbers stand for."""
         return b"".join([self.bytes[i] for i in np.ravel(numbers)])
 

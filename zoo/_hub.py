@@ -11,7 +11,8 @@ from pathlib import Path
 
 from zoo._registry import PresetError
 
-FILES = ["config.json", "model.weights.h5", "README.md", "*.png", "assets/tokenizer/*"]
+FILES = ["config.json", "model.weights.h5", "README.md", "*.png"]
+FILES += ["tokenizer.json", "assets/tokenizer/*"]  # Of keras-hub.
 FORMS = {
     "hf": "hf://user/name or hf://user/name@revision",
     "kaggle": "kaggle://owner/model/framework/variation, with /version if wanted",

@@ -12,7 +12,7 @@ from zoo._noise import philox
 SCHEMA = 1
 FACTS = (
     *("image_shape", "classes", "speakers", "vocabulary", "merges", "symbols"),
-    "window",
+    *("window", "pieces", "lower"),
     *("voices", "lowest", "highest", "rate", "bands", "frames"),
 )  # Attributes of a model that its users need.
 NOISE = (
@@ -34,6 +34,8 @@ OF = {
     "translate": MADE["images"],
     "translate_back": MADE["images"],
     "score": "log p of each row, in nats.",
+    "fill": "The probability of each piece at each place.",
+    "embed": "Numbers that stand for a whole text.",
     "denoise": "The pictures that the network believes in, in [-1, 1].",
 }
 
@@ -167,6 +169,10 @@ def _meaning(model, method, key):
         "symbol": (
             [0, last.get("symbols", 0) + 1],
             "The symbol before; at the beginning `start`, which is none of them.",
+        ),
+        "row": (
+            [0, last.get("symbols")],
+            "Pieces by their line in `pieces`, between [CLS] and [SEP]; then [PAD].",
         ),
         "frame": (None, "The frame before; at the beginning zeros."),
     }

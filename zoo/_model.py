@@ -15,7 +15,7 @@ from zoo._optimizers import Team, free, from_recipe
 
 VERBS = (
     *("generate", "stream", "encode", "decode", "reconstruct", "interpolate"),
-    *("translate", "inpaint", "edit"),
+    *("translate", "inpaint", "edit", "fill", "embed"),
     *("score", "elbo", "classify", "features"),
     *("fit", "adapt", "merge", "evaluate", "save_adapter", "save_preset", "export"),
 )

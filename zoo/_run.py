@@ -190,7 +190,7 @@ class Exported:
             return
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for symbol in symbols:
-            yield decoder.decode(self._pairs.decode([symbol]))
+            yield decoder.decode(self._pairs.bytes_of([symbol]))
         yield decoder.decode(b"", final=True)
 
     def _noise(self, spec, num, seed):

@@ -6,7 +6,6 @@ import reprlib
 
 import numpy as np
 
-from zoo._byte_pairs import BytePairs
 from zoo._noise import philox
 from zoo._symbols import FREE, Symbols, controls, windows
 
@@ -14,27 +13,14 @@ ASCII = "\n" + "".join(map(chr, range(32, 127)))
 LONGEST = 1_000_000  # Symbols of one sample, after its prompt.
 
 
-class Text(Symbols):
-    """What `zoo._model.Model` lacks for text; the model gives what `Symbols` asks for.
+class Letters:
+    """A vocabulary of characters.
 
-    A symbol is a character, or, of a model with `merges`, some bytes of a text.
-
-    Attributes:
-        vocabulary: The characters it knows, in the order of their numbers; None for a
-            model of bytes, which knows them all.
+    Args:
+        vocabulary: Each once, in the order of their numbers.
     """
 
-    medium = "text"
-    vocabulary = ASCII
-    options = ("length", "prompt", "temperature", "top_k", "top_p", "num_beams")
-
-    def read_vocabulary(self, vocabulary, merges=None):
-        """Keep the characters or pairs of a model; called by its constructor."""
-        self.merges, self._pairs = merges, None
-        if merges is not None:
-            self._pairs = BytePairs(merges)
-            self.vocabulary, self.symbols = None, len(self._pairs)
-            return
+    def __init__(self, vocabulary):
         if not isinstance(vocabulary, str) or len(vocabulary) < 2:
             raise ValueError(
                 "vocabulary is a text of the 2 characters or more that the model "
@@ -43,8 +29,48 @@ class Text(Symbols):
         if len(set(vocabulary)) < len(vocabulary):
             twice = sorted({c for c in vocabulary if vocabulary.count(c) > 1})
             raise ValueError(f"vocabulary has {_shown(twice)} more than once.")
-        self.vocabulary, self.symbols = vocabulary, len(vocabulary)
-        self._numbers = {character: i for i, character in enumerate(vocabulary)}
+        self.vocabulary = vocabulary
+        self.number = {character: i for i, character in enumerate(vocabulary)}
+
+    def __len__(self):
+        return len(self.vocabulary)
+
+    def encode(self, text, name="text"):
+        """Return the numbers of a text, or say which of its characters have none."""
+        unknown = sorted(set(text) - set(self.number))
+        if unknown:
+            raise ValueError(
+                f"The {name} has {_shown(unknown)}, not in the vocabulary of this "
+                f"model, whose {len(self)} characters are {self.vocabulary[:200]!r}."
+            )
+        return np.array([self.number[c] for c in text], "int32")
+
+    def decode(self, numbers):
+        """Return the text of numbers."""
+        return "".join(self.vocabulary[i] for i in np.ravel(numbers))
+
+
+class Reader:
+    """What `zoo._model.Model` lacks to learn from text.
+
+    Attributes:
+        symbols: How many it knows.
+        vocabulary: Of a model of characters, these in the order of their numbers.
+        window: Most symbols it sees at once; None for no limit.
+    """
+
+    medium = "text"
+    vocabulary = None
+    window = None
+
+    def read_by(self, tokens):
+        """Keep how texts become numbers; called by the constructor.
+
+        Args:
+            tokens: Has `encode(text, name)`, `decode(numbers)` and a length.
+        """
+        self._tokens, self.symbols = tokens, len(tokens)
+        self.vocabulary = getattr(tokens, "vocabulary", None)
 
     def numbers(self, text, name="text"):
         """Return the numbers of the symbols of a text, (length,) int32.
@@ -54,22 +80,61 @@ class Text(Symbols):
         """
         if not isinstance(text, str):
             raise ValueError(f"{name} is a str, not {reprlib.repr(text)}.")
-        if self._pairs:
-            return self._pairs.encode(text)
-        unknown = sorted(set(text) - set(self._numbers))
-        if unknown:
-            raise ValueError(
-                f"The {name} has {_shown(unknown)}, not in the vocabulary of this "
-                f"{type(self).__name__}, whose {self.symbols} characters are "
-                f"{self.vocabulary[:200]!r}."
-            )
-        return np.array([self._numbers[c] for c in text], "int32")
+        return self._tokens.encode(text, name)
 
     def text(self, numbers):
         """Return the text of an array of numbers."""
-        if self._pairs:
-            return self._pairs.decode(numbers).decode("utf-8", "replace")
-        return "".join(self.vocabulary[i] for i in np.ravel(numbers))
+        return self._tokens.decode(numbers)
+
+    def _texts(self, texts, verb):
+        """Return a list of the texts that a verb is given, none of them empty."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts or not all(texts):
+            raise ValueError(
+                f"{verb} takes texts of 1 character or more; one has none."
+            )
+        return texts
+
+    def fit(self, x=None, y=None, length=128, **kwargs):
+        """Train, as `keras.Model.fit`, on text.
+
+        Args:
+            x: A text, or a list of them, which are joined by line ends; or what
+                `zoo train` gives, windows of numbers, (N, steps).
+            y: None.
+            length: Symbols of the windows that texts are cut into, at most the
+                model's own `window`.
+            **kwargs: As in `keras.Model.fit`: epochs, batch_size, callbacks, …
+        """
+        if isinstance(x, str | list | tuple):
+            text = x if isinstance(x, str) else "\n".join(x)
+            x = windows(self.numbers(text), min(length, self.window or length))
+        if isinstance(x, np.ndarray):
+            x = self._windows(x)
+        return super().fit(x, y, **kwargs)
+
+    def _windows(self, x):
+        whole = x.dtype.kind in "iu" and x.ndim == 2 and x.size
+        if not whole or x.min() < 0 or x.max() >= self.symbols:
+            raise ValueError(
+                f"A {type(self).__name__} learns from a text, a list of them, or "
+                f"windows (N, steps) of whole numbers below {self.symbols}."
+            )
+        if self.window and x.shape[1] > self.window:
+            raise ValueError(
+                f"This {type(self).__name__} sees {self.window} symbols at once; these "
+                f"windows have {x.shape[1]}."
+            )
+        return x
+
+
+class Text(Reader, Symbols):
+    """What `zoo._model.Model` lacks for text; the model gives what `Symbols` asks for.
+
+    A symbol is a character or, of a model of byte pairs, some bytes.
+    """
+
+    options = ("length", "prompt", "temperature", "top_k", "top_p", "num_beams")
 
     def generate(self, num=1, seed=None, **how):
         """Return `num` new texts, each its prompt and what follows.
@@ -138,9 +203,10 @@ class Text(Symbols):
         symbols = itertools.chain.from_iterable(piece[0] for piece in pieces)
         symbols = itertools.islice(symbols, skip, None)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        bytes_of = getattr(self._tokens, "bytes_of", None)
         while piece := list(itertools.islice(symbols, every)):
-            if self._pairs:  # A character may end in the piece that follows.
-                yield decoder.decode(self._pairs.decode(piece))
+            if bytes_of:  # A character may end in the piece that follows.
+                yield decoder.decode(bytes_of(piece))
             else:
                 yield self.text(piece)
         if left := decoder.decode(b"", final=True):
@@ -175,46 +241,12 @@ class Text(Symbols):
         """
         if per not in ("symbol", "byte"):
             raise ValueError(f"per is 'symbol' or 'byte', not {per!r}.")
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        if not texts or not all(texts):
-            raise ValueError("score takes texts of 1 character or more; one has none.")
+        texts = self._texts(texts, "score")
         sequences = [self.numbers(text) for text in texts]
         found = self._score(sequences)
         if per == "byte":
             return found / np.log(2) / [len(text.encode()) for text in texts]
         return found / [len(s) for s in sequences]
-
-    def fit(self, x=None, y=None, length=128, **kwargs):
-        """Train, as `keras.Model.fit`, on text.
-
-        Args:
-            x: A text, or a list of them, which are joined by line ends; or what
-                `zoo train` gives, windows of numbers, (N, steps).
-            y: None.
-            length: Symbols of the windows that texts are cut into, at most the
-                model's own `window`.
-            **kwargs: As in `keras.Model.fit`: epochs, batch_size, callbacks, …
-        """
-        if isinstance(x, str | list | tuple):
-            text = x if isinstance(x, str) else "\n".join(x)
-            x = windows(self.numbers(text), min(length, self.window or length))
-        if isinstance(x, np.ndarray):
-            x = self._windows(x)
-        return super().fit(x, y, **kwargs)
-
-    def _windows(self, x):
-        whole = x.dtype.kind in "iu" and x.ndim == 2 and x.size
-        if not whole or x.min() < 0 or x.max() >= self.symbols:
-            raise ValueError(
-                f"A {type(self).__name__} learns from a text, a list of them, or "
-                f"windows (N, steps) of whole numbers below {self.symbols}."
-            )
-        if self.window and x.shape[1] > self.window:
-            raise ValueError(
-                f"This {type(self).__name__} sees {self.window} symbols at once; these "
-                f"windows have {x.shape[1]}."
-            )
-        return x
 
 
 def _shown(characters, most=20):

@@ -9,7 +9,7 @@ import keras
 from keras import layers, ops
 
 from zoo._model import Model
-from zoo._text import ASCII, Text
+from zoo._text import ASCII, Letters, Text
 
 
 class NeuralNGram(Text, Model):
@@ -34,7 +34,7 @@ class NeuralNGram(Text, Model):
         dropout=0.0,
     ):
         super().__init__()
-        self.read_vocabulary(vocabulary)
+        self.read_by(Letters(vocabulary))
         if min(context, embedding, hidden) < 1 or not 0 <= dropout < 1:
             raise ValueError(
                 "NeuralNGram takes context, embedding and hidden of 1 or more and "

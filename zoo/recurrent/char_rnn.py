@@ -10,7 +10,7 @@ of text that begin without a state, in any place.
 from keras import layers, ops, random
 
 from zoo._model import Model
-from zoo._text import ASCII, Text
+from zoo._text import ASCII, Letters, Text
 from zoo.recurrent._cells import GATES, Recurrent
 
 
@@ -34,7 +34,7 @@ class CharRNN(Text, Model):
         forgetful=0.0,
     ):
         super().__init__()
-        self.read_vocabulary(vocabulary)
+        self.read_by(Letters(vocabulary))
         whole = all(type(n) is int and n > 0 for n in hidden)
         shares = all(0 <= share < 1 for share in (dropout, forgetful))
         if cell not in GATES or not hidden or not whole or not shares:

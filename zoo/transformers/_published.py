@@ -5,7 +5,7 @@ import os
 import zoo
 from zoo._saving import WEIGHTS, manifest, outline
 
-MODELS = {"GPT2Backbone": "GPT"}
+MODELS = {"GPT2Backbone": "GPT", "BertBackbone": "BERT"}
 LARGEST_ASSET = 10_000_000  # bytes
 
 
@@ -42,7 +42,7 @@ def card_of(folder, found):
 
 def _asset(folder, file):
     """Return the text of a file of the tokenizer."""
-    path = folder / "assets" / "tokenizer" / file
+    path = folder / file
     if not path.is_file() or path.stat().st_size > LARGEST_ASSET:
         raise ValueError(
             f"{path} is missing, or larger than {LARGEST_ASSET:,} bytes; save the "

@@ -15,7 +15,7 @@ from keras import ops
 
 from zoo._byte_pairs import BytePairs
 from zoo._model import Model
-from zoo._text import ASCII, Text
+from zoo._text import ASCII, Letters, Text
 from zoo.transformers._keras_hub import keras_hub
 from zoo.transformers._published import numbers
 
@@ -51,7 +51,8 @@ class GPT(Text, Model):
         dropout=0.0,
     ):
         super().__init__()
-        self.read_vocabulary(vocabulary, merges)
+        pairs = None if merges is None else BytePairs(merges)
+        self.read_by(Letters(vocabulary) if pairs is None else pairs)
         hidden = 4 * width if hidden is None else hidden
         whole = all(type(n) is int and n > 0 for n in (window, width, depth, heads))
         if not whole or window < 2 or width % heads or not 0 <= dropout < 1:
@@ -60,7 +61,7 @@ class GPT(Text, Model):
                 "a width that the heads divide, and dropout in [0, 1); these are "
                 f"{window}, {width}, {depth}, {heads} and {dropout}."
             )
-        self.window, self.width, self.heads = window, width, heads
+        self.window, self.width, self.heads, self.merges = window, width, heads, merges
         self.backbone = keras_hub().models.GPT2Backbone(
             vocabulary_size=self.symbols + 1,  # The last one starts a text.
             num_layers=depth,
@@ -78,7 +79,7 @@ class GPT(Text, Model):
 
         Args:
             config: What that is made with.
-            asset: Gives the text of a file of the tokenizer by its name.
+            asset: Gives the text of a file of the preset by its path.
 
         Raises:
             ValueError: Sizes are missing, or the numbers of the tokenizer are not
@@ -89,10 +90,10 @@ class GPT(Text, Model):
             *("vocabulary_size", "num_layers", "num_heads", "hidden_dim"),
             *("intermediate_dim", "max_sequence_length"),
         )
-        lines = asset("merges.txt").rstrip("\n").split("\n")
+        lines = asset("assets/tokenizer/merges.txt").rstrip("\n").split("\n")
         merges = "\n".join(lines[1:] if lines[0].startswith("#version") else lines)
         names = [*BytePairs(merges).number]
-        listed = json.loads(asset("vocabulary.json"))
+        listed = json.loads(asset("assets/tokenizer/vocabulary.json"))
         there = isinstance(listed, dict) and [*map(listed.get, names)]
         if there != [*range(len(names))] or symbols != len(names) + 1:
             raise ValueError(
