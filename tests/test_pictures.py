@@ -69,6 +69,6 @@ def test_a_film_shows_every_step(tmp_path):
     pictures.save_denoising(Model(), tmp_path / "film.gif")
     with image.open(tmp_path / "film.gif") as film:
         assert film.n_frames == 5
-        assert film.size == (2 * (8 * 6 + 2), 2 * (3 * 6 + 2))
+        assert film.size == (2 * (8 * 6 + 2), 2 * (6 + 2))
         film.seek(4)
         assert film.info["duration"] == 1500

@@ -159,8 +159,10 @@ def save_inpainting(model, path, test, train=None, num=10, ways=3):
     save_grid(path, np.concatenate(shown), columns=len(images))
 
 
-def save_denoising(model, path, test=None, train=None, rows=3, pause=1.5):
+def save_denoising(model, path, test=None, train=None, rows=1, pause=1.5):
     """Write a film of noise that turns into images, as a GIF: seed 0, labels in turn.
+
+    In sixteen shades, since noise in all of them takes four times the room.
 
     Args:
         model: A denoiser.
@@ -176,7 +178,8 @@ def save_denoising(model, path, test=None, train=None, rows=3, pause=1.5):
     model.generate(
         rows * columns, seed=0, on_step=lambda _, images: films.append(images)
     )
-    films = [grid(images, columns).repeat(2, 0).repeat(2, 1) for images in films]
+    films = [grid(images, columns) // 17 * 17 for images in films]
+    films = [film.repeat(2, 0).repeat(2, 1) for film in films]
     frames = [Image.fromarray(film.squeeze()) for film in films]
     times = [120] * (len(frames) - 1) + [round(1000 * pause)]
     with whole(path) as scratch:
