@@ -3,7 +3,7 @@
 import contextlib
 import sys
 
-import keras
+from zoo._backend import NAME
 
 FORMS = "tensorflow", "tensorflow_text"
 
@@ -31,7 +31,7 @@ def keras_hub():
 @contextlib.contextmanager
 def _without_tensorflow():
     hidden = [name for name in FORMS if name not in sys.modules]
-    if keras.backend.backend() == "tensorflow" or "keras_hub" in sys.modules:
+    if NAME == "tensorflow" or "keras_hub" in sys.modules:
         hidden = []
     for name in hidden:
         sys.modules[name] = None  # What makes its import fail.
