@@ -49,12 +49,12 @@ def _draw(name, stem, text):
     print(
         f"Wrote {path}: {depth} layers from the top, {heads} heads each. In a map, a "
         f"row is a symbol that is read, from the top {_shown(read)}, and says how much "
-        "it looks at those up to it, from the left."
+        "it looks at each of them, from the left."
     )
 
 
 def _shown(read, most=8):
-    """Return symbols as a message names them; the first is the start."""
-    shown = ["the start", *map(repr, read[1:])]
+    """Return symbols as a message names them; the start may have no text."""
+    shown = [repr(text) if text else "the start" for text in read]
     left = len(shown) - most
     return ", ".join(shown[:most]) + (f" and {left} more" if left > 0 else "")

@@ -139,7 +139,7 @@ class Symbols:
             most: Most symbols at a time.
         """
         rows, length = noise.shape
-        known = int((given >= 0).all(axis=0).cumprod().sum())
+        done = _begun(given)
         size = min(b for b in BUCKETS if rows <= b)
         pad = [(0, size - rows), (0, 0)]
         noise = np.pad(noise, pad)
@@ -148,7 +148,7 @@ class Symbols:
             k: ops.convert_to_tensor(np.pad(v, pad[:1], mode="edge"))
             for k, v in how.items()
         }
-        written, done = np.zeros(noise.shape, "int32"), min(known, length - 1)
+        written = np.zeros(noise.shape, "int32")
         written[:, :done] = given[:, :done]
         if done:
             yield written[:rows, :done]
@@ -221,7 +221,7 @@ class Symbols:
         rows, length = given.shape
         size = min(b for b in BUCKETS if rows <= b)
         given = np.pad(given, [(0, size - rows), (0, 0)], mode="edge")
-        done = min(int((given >= 0).all(axis=0).cumprod().sum()), length - 1)
+        done = _begun(given)
         found = np.repeat(np.maximum(given, 0)[:, None], beams, axis=1)
         scores = ops.convert_to_tensor([[0.0] + [NONE] * (beams - 1)] * size)
         held = self.window
@@ -326,6 +326,12 @@ class Symbols:
             last = ops.convert_to_tensor(symbols[:, part][:, -1].copy())
             done, held = done + take, held + take
         return total[: len(sequences)]
+
+
+def _begun(given):
+    """Return how many first symbols all rows are given, fewer than there are in all."""
+    known = int((given >= 0).all(axis=0).cumprod().sum())
+    return min(known, given.shape[1] - 1)
 
 
 def _piece(left, most):

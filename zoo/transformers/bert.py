@@ -175,16 +175,16 @@ class BERT(Reader, Model):
 
     # What a user asks of it
 
-    def rows(self, texts, verb, most=None):
+    def rows(self, texts, verb):
         """Return texts as the backbone reads them, (N, window + 2) int32, padded."""
-        texts, most = self._texts(texts, verb), most or self.window
+        texts = self._texts(texts, verb)
         rows = np.full((len(texts), self.room), self._tokens.pad, "int32")
         for row, text in zip(rows, texts):
             found = self.numbers(text)
-            if not 1 <= len(found) <= most:
+            if not 1 <= len(found) <= self.window:
                 raise ValueError(
-                    f"{verb} takes texts of 1 to {most} pieces, the window of this "
-                    f"{type(self).__name__}; one has {len(found):,}."
+                    f"{verb} takes texts of 1 to {self.window} pieces, the window of "
+                    f"this {type(self).__name__}; one has {len(found):,}."
                 )
             row[0], row[1 + len(found)] = self._tokens.first, self._tokens.last
             row[1 : 1 + len(found)] = found
