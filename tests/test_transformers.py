@@ -186,7 +186,10 @@ def test_a_model_of_bytes_streams_whole_characters():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"window": 1}, {"heads": 3}, {"depth": 0}, {"dropout": 1.0}, {"width": 1.5}],
+    [
+        *({"window": 1}, {"heads": 3}, {"depth": 0}, {"dropout": 1.0}, {"width": 1.5}),
+        *({"depth": 10**9}, {"hidden": 0}),
+    ],
 )
 def test_sizes_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match="GPT takes a window of 2 or more"):

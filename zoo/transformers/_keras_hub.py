@@ -5,7 +5,8 @@ import sys
 
 from zoo._backend import NAME
 
-FORMS = "tensorflow", "tensorflow_text"
+HIDDEN = "tensorflow", "tensorflow_text"
+MOST_LAYERS = 200  # keras-hub makes them one by one, before any has a variable.
 
 
 def keras_hub():
@@ -28,9 +29,23 @@ def keras_hub():
     return keras_hub
 
 
+def check_sizes(name, least, window, width, depth, heads, hidden, dropout):
+    """Refuse sizes of a Transformer that cannot be; `least` is its smallest window."""
+    sizes = window, width, depth, heads, 1 if hidden is None else hidden
+    whole = all(type(n) is int and n > 0 for n in sizes)
+    fits = whole and least <= window and depth <= MOST_LAYERS and not width % heads
+    if not fits or not 0 <= dropout < 1:
+        raise ValueError(
+            f"{name} takes a window of {least} or more, a width that the heads divide, "
+            f"1 to {MOST_LAYERS} layers, hidden of 1 or more or None, and dropout in "
+            f"[0, 1); these are {window!r}, {width!r} and {heads!r}, {depth!r}, "
+            f"{hidden!r} and {dropout!r}."
+        )
+
+
 @contextlib.contextmanager
 def _without_tensorflow():
-    hidden = [name for name in FORMS if name not in sys.modules]
+    hidden = [name for name in HIDDEN if name not in sys.modules]
     if NAME == "tensorflow" or "keras_hub" in sys.modules:
         hidden = []
     for name in hidden:

@@ -17,7 +17,7 @@ from zoo._noise import philox
 from zoo._symbols import NONE, controls, picked
 from zoo._text import Reader
 from zoo._word_pieces import SPECIAL, WordPieces
-from zoo.transformers._keras_hub import keras_hub
+from zoo.transformers._keras_hub import check_sizes, keras_hub
 from zoo.transformers._published import numbers
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -61,15 +61,11 @@ class BERT(Reader, Model):
     ):
         super().__init__()
         self.read_by(WordPieces(pieces, lower))
-        hidden = 4 * width if hidden is None else hidden
-        sizes = (window, width, depth, heads, segments)
-        whole = all(type(n) is int and n > 0 for n in sizes)
-        shares = 0 <= dropout < 1 and 0 < hide < 1
-        if not whole or window < 3 or width % heads or not shares:
+        check_sizes("BERT", 3, window, width, depth, heads, hidden, dropout)
+        if type(segments) is not int or segments < 1 or not 0 < hide < 1:
             raise ValueError(
-                "BERT takes a window of 3 or more, width, depth, heads and segments of "
-                "1 or more, a width that the heads divide, dropout in [0, 1) and hide "
-                f"in (0, 1); these are {sizes}, {dropout} and {hide}."
+                "BERT takes segments of 1 or more and hide in (0, 1), not "
+                f"{segments!r} and {hide!r}."
             )
         self.room, self.hide, self.pieces = window, hide, pieces
         self.window = window - 2  # Of a text, between its start and its end.
@@ -79,7 +75,7 @@ class BERT(Reader, Model):
             num_layers=depth,
             num_heads=heads,
             hidden_dim=width,
-            intermediate_dim=hidden,
+            intermediate_dim=hidden or 4 * width,
             dropout=dropout,
             max_sequence_length=window,
             num_segments=segments,

@@ -16,7 +16,7 @@ from keras import ops
 from zoo._byte_pairs import BytePairs
 from zoo._model import Model
 from zoo._text import ASCII, Letters, Text
-from zoo.transformers._keras_hub import keras_hub
+from zoo.transformers._keras_hub import check_sizes, keras_hub
 from zoo.transformers._published import numbers
 
 
@@ -53,21 +53,14 @@ class GPT(Text, Model):
         super().__init__()
         pairs = None if merges is None else BytePairs(merges)
         self.read_by(Letters(vocabulary) if pairs is None else pairs)
-        hidden = 4 * width if hidden is None else hidden
-        whole = all(type(n) is int and n > 0 for n in (window, width, depth, heads))
-        if not whole or window < 2 or width % heads or not 0 <= dropout < 1:
-            raise ValueError(
-                "GPT takes a window of 2 or more, width, depth and heads of 1 or more, "
-                "a width that the heads divide, and dropout in [0, 1); these are "
-                f"{window}, {width}, {depth}, {heads} and {dropout}."
-            )
+        check_sizes("GPT", 2, window, width, depth, heads, hidden, dropout)
         self.window, self.width, self.heads, self.merges = window, width, heads, merges
         self.backbone = keras_hub().models.GPT2Backbone(
             vocabulary_size=self.symbols + 1,  # The last one starts a text.
             num_layers=depth,
             num_heads=heads,
             hidden_dim=width,
-            intermediate_dim=hidden,
+            intermediate_dim=hidden or 4 * width,
             dropout=dropout,
             max_sequence_length=window,
         )
