@@ -25,6 +25,7 @@ from keras.src.backend.common import global_state
 
 import zoo
 from zoo import _registry, _saving
+from zoo.transformers._keras_hub import keras_hub
 
 pytestmark = pytest.mark.once
 
@@ -671,6 +672,7 @@ def alive():
 def refuse(good, root):
     """Load all presets in a folder; return the refusals and what they cost."""
     zoo.load(good)
+    keras_hub()  # Code, of which importing takes more than any preset.
     left, told, most = alive(), {}, 0
     for folder in sorted(Path(root).iterdir()):
         start = memory("VmRSS")  # Of each, since Python frees cycles when it likes.

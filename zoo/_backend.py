@@ -6,7 +6,7 @@ The only file that asks which backend it is. Above it, these are known:
     input_gradient(fn, x)      gradient of sum(fn(x)) in x, itself differentiable
     stateful(step)             lets a Keras step assign variables, also on JAX
     compiled(fn, model)        `fn`, reading the model's variables, compiled if possible
-    scan(step, state, inputs)  a loop over the first axis, which Keras has for some
+    scan(step, state, inputs, count)  a loop over the first axis, or its first `count`
     scope(model)               where what belongs to a model's devices is made
     split_jit(model, jit)      what Keras compiles, and what each replica compiles
     whole_array(variable)      its value as NumPy, wherever its parts lie
@@ -121,18 +121,18 @@ if NAME == "tensorflow":
     def stateful(step):
         return step
 
-    def scan(step, state, inputs):
+    def scan(step, state, inputs, count=None):
         # Keras's own wants outputs of the state's structure, and keeps all of them.
         flatten, pack = keras.tree.flatten, keras.tree.pack_sequence_as
         inputs_flat = [tf.convert_to_tensor(x) for x in flatten(inputs)]
-        count = inputs_flat[0].shape[0]
+        most = inputs_flat[0].shape[0]
         state, first = step(state, pack(inputs, [x[0] for x in inputs_flat]))
         outputs = [
-            tf.TensorArray(y.dtype, count, element_shape=y.shape).write(0, y)
+            tf.TensorArray(y.dtype, most, element_shape=y.shape).write(0, y)
             for y in flatten(first)
         ]
         read = [
-            tf.TensorArray(x.dtype, count, element_shape=x.shape[1:]).unstack(x)
+            tf.TensorArray(x.dtype, most, element_shape=x.shape[1:]).unstack(x)
             for x in inputs_flat
         ]
 
@@ -143,10 +143,10 @@ if NAME == "tensorflow":
             return i + 1, flatten(new), written
 
         _, flat, outputs = tf.while_loop(
-            lambda i, *_: i < count,
+            lambda i, *_: i < (most if count is None else count),
             body,
             (1, flatten(state), outputs),
-            maximum_iterations=count - 1,  # XLA takes gradients of such loops only.
+            maximum_iterations=most - 1,  # XLA takes gradients of such loops only.
         )
         return pack(state, flat), pack(first, [y.stack() for y in outputs])
 
@@ -202,9 +202,10 @@ elif NAME == "torch":
     def stateful(step):
         return step
 
-    def scan(step, state, inputs):
+    def scan(step, state, inputs, count=None):
         outputs = []
-        for i in range(len(keras.tree.flatten(inputs)[0])):
+        most = len(keras.tree.flatten(inputs)[0])
+        for i in range(most if count is None else int(count)):
             now = keras.tree.map_structure(lambda x, i=i: x[i], inputs)
             state, output = step(state, now)
             outputs.append(output)
@@ -274,8 +275,28 @@ elif NAME == "jax":
 
         return pure_step
 
-    def scan(step, state, inputs):
-        return jax.lax.scan(step, state, inputs)
+    def scan(step, state, inputs, count=None):
+        if count is None:
+            return jax.lax.scan(step, state, inputs)
+
+        def now(i):
+            return keras.tree.map_structure(lambda x: x[i], inputs)
+
+        def one(carry):
+            i, state, outputs = carry
+            state, new = step(state, now(i))
+            put = functools.partial(
+                jax.lax.dynamic_update_index_in_dim, index=i, axis=0
+            )
+            return i + 1, state, jax.tree.map(put, outputs, new)
+
+        most = len(keras.tree.flatten(inputs)[0])
+        shapes = jax.eval_shape(lambda: step(state, now(0))[1])
+        outputs = jax.tree.map(
+            lambda y: jax.numpy.zeros((most, *y.shape), y.dtype), shapes
+        )
+        carry = jax.lax.while_loop(lambda c: c[0] < count, one, (0, state, outputs))
+        return carry[1:]
 
     def recur(cell, kernel, bias, state, inputs):
         """As below, but the gradient of the weights is one product after the loop.

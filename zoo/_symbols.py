@@ -10,7 +10,8 @@ from zoo._noise import philox
 
 NONE = -1e9  # Log p of what is not.
 FREE = -1  # In place of a symbol that is to be drawn.
-PIECE = 1024  # Symbols that are read at once when a sequence is scored.
+PIECE = 256  # Most symbols of one call of a loop, which stops where there are fewer.
+BLOCKS = 16, 64, PIECE  # Symbols that are read at once.
 
 
 class Symbols:
@@ -89,15 +90,16 @@ class Symbols:
         )
         last = ops.full((num,), self.symbols, dtype="int32")
         how = {} if temperature is None else {"temperature": temperature}
-        return self.advance(self.start(num), last, noise, given, how)[2]
+        return self.advance(self.start(num), last, noise, given, None, how)[2]
 
-    def advance(self, state, last, noise, given, how):
+    def advance(self, state, last, noise, given, count, how):
         """Write on from a state; return the state, the last symbol and all new ones.
 
         Args:
             state: As `start` or this gives it.
             last: (n,) int32, the symbol before; `symbols` at the start.
             noise, given: As for `sample`.
+            count: How many of their steps are made, a tensor, or None for all.
             how: dict of further arguments of `zoo._draw.drawn`, tensors.
         """
 
@@ -109,7 +111,7 @@ class Symbols:
             return (symbol, state), symbol
 
         steps = {"noise": ops.transpose(noise), "given": ops.transpose(given)}
-        (last, state), symbols = scan(one, (last, state), steps)
+        (last, state), symbols = scan(one, (last, state), steps, count)
         return state, last, ops.transpose(symbols)
 
     def signatures(self):
@@ -127,51 +129,52 @@ class Symbols:
         logits, state = self.step(symbol, state)
         return {"logits": logits, "state": state}
 
-    def _written(self, noise, given, how, most=BUCKETS[-1]):
+    def _written(self, noise, given, how, most=PIECE):
         """Yield what a few rows write, (n, some) int32 at a time.
 
-        All lengths are made of a few, each compiled once; a step costs the same at the
-        end of a long sequence as at its start.
+        One compiled loop makes all lengths; a step costs the same at the end of a long
+        sequence as at its start.
 
         Args:
             noise, given: (n, length) NumPy arrays.
             how: As for `advance`, of n rows.
-            most: Most symbols at a time.
+            most: Most symbols at a time, at most `PIECE`.
         """
         rows, length = noise.shape
         done = _begun(given)
+        if done:
+            yield given[:, :done]
         size = min(b for b in BUCKETS if rows <= b)
-        pad = [(0, size - rows), (0, 0)]
+        pad = [(0, size - rows), (0, PIECE)]
         noise = np.pad(noise, pad)
-        given = np.pad(given, pad, constant_values=FREE)
+        found = np.pad(given, pad, constant_values=FREE)
         how = {
             k: ops.convert_to_tensor(np.pad(v, pad[:1], mode="edge"))
             for k, v in how.items()
         }
-        written = np.zeros(noise.shape, "int32")
-        written[:, :done] = given[:, :done]
-        if done:
-            yield written[:rows, :done]
-        state, last, held = self._remembered(written[:, :done])
+        held = None
         while done < length:
-            if held == self.window:
-                state, last, held = self._remembered(written[:, :done])
-            left = length - done
-            take = _piece(left, min(most, (self.window or length) - held))
-            room = [(0, 0), (0, max(0, take - left))]
-            part = slice(done, done + take)
-            now = (
-                ops.convert_to_tensor(np.pad(noise[:, part], room)),
-                ops.convert_to_tensor(np.pad(given[:, part], room)),
-            )
-            arguments = (state, last, *now, how)
-            state, last, new = self._call_compiled("advance", {}, arguments)
-            new = ops.convert_to_numpy(new)[:, :left]
-            written[:, part] = new
+            if held in (None, self.window):
+                state, last, held = self._remembered(found[:, :done], how)
+            count = self._room(held, min(most, length - done))
+            part = slice(done, done + PIECE)
+            now = noise[:, part], found[:, part], count
+            state, last, new = self._advanced(state, last, *now, how)
+            found[:, done : done + count] = new
             yield new[:rows]
-            done, held = done + take, held + take
+            done, held = done + count, held + count
 
-    def search(self, state, last, scores, given):
+    def _room(self, held, most):
+        """Return how many symbols a state can take that holds some already."""
+        return min(most, PIECE, self.window - held if self.window else PIECE)
+
+    def _advanced(self, state, last, noise, given, count, how):
+        now = [ops.convert_to_tensor(a) for a in (noise, given, np.int32(count))]
+        arguments = state, last, *now, how
+        state, last, symbols = self._call_compiled("advance", {}, arguments)
+        return state, last, ops.convert_to_numpy(symbols)[:, :count]
+
+    def search(self, state, last, scores, given, count):
         """Go on with the likeliest sequences found so far, a few of each row (beams).
 
         Args:
@@ -179,6 +182,7 @@ class Symbols:
             scores: (n, beams) log p of each; far below where there is none yet.
             given: (n, steps) int32, as for `sample`; and `symbols` where a sequence has
                 ended, so that its beams stay as they are.
+            count: As for `advance`.
 
         Returns:
             The state, last symbols and scores; and (n, steps, beams) int32, the symbol
@@ -206,7 +210,7 @@ class Symbols:
             return carry, (symbol, parent)
 
         steps = ops.transpose(given)[..., None]
-        carry, added = scan(one, (last, state, scores), steps)
+        carry, added = scan(one, (last, state, scores), steps, count)
         last, state, scores = carry
         return state, last, scores, *(ops.transpose(x, (1, 0, 2)) for x in added)
 
@@ -224,28 +228,28 @@ class Symbols:
         done = _begun(given)
         found = np.repeat(np.maximum(given, 0)[:, None], beams, axis=1)
         scores = ops.convert_to_tensor([[0.0] + [NONE] * (beams - 1)] * size)
-        held = self.window
+        held = None
         while done < length:
-            if held == self.window:
+            if held in (None, self.window):
                 whole = found[:, :, :done].reshape(size * beams, done)
-                state, last, held = self._remembered(whole)
-            left = length - done
-            take = _piece(left, min(BUCKETS[-1], (self.window or length) - held))
-            part = np.full((size, take), self.symbols, "int32")
-            part[:, :left] = given[:, done : done + take]
-            arguments = state, last, scores, ops.convert_to_tensor(part)
+                state, last, held = self._remembered(whole, {})
+            count = self._room(held, length - done)
+            part = np.pad(given[:, done : done + count], [(0, 0), (0, PIECE - count)])
+            now = [ops.convert_to_tensor(a) for a in (part, np.int32(count))]
+            arguments = state, last, scores, *now
             out = self._call_compiled("search", {}, arguments)
             state, last, scores, *added = out
-            added = [ops.convert_to_numpy(array) for array in added]
+            added = [ops.convert_to_numpy(array)[:, :count] for array in added]
             for step, (symbol, parent) in enumerate(zip(*np.swapaxes(added, 1, 2))):
-                if step < left:
-                    found = np.take_along_axis(found, parent[..., None], axis=1)
-                    found[:, :, done + step] = symbol
-            done, held = done + take, held + take
+                found = np.take_along_axis(found, parent[..., None], axis=1)
+                found[:, :, done + step] = symbol
+            done, held = done + count, held + count
         return found[:rows, 0]
 
-    def _remembered(self, symbols):
+    def _remembered(self, symbols, how):
         """Read the beginnings of sequences, (n, steps) NumPy, or their last part.
+
+        Blocks are read at once, and what is left by the loop that writes.
 
         Returns:
             The state, the last symbol and how many symbols the state holds.
@@ -257,12 +261,16 @@ class Symbols:
             symbols = symbols[:, -held:]
         state, last = self.start(num), np.full(num, self.symbols, "int32")
         left = symbols
-        while left.shape[1]:
-            take = max(b for b in BUCKETS if b <= left.shape[1])
-            now = [ops.convert_to_tensor(a) for a in (last, left[:, :take])]
+        while blocks := [b for b in BLOCKS if b <= left.shape[1]]:
+            now = [ops.convert_to_tensor(a) for a in (last, left[:, : blocks[-1]])]
             state = self._call_compiled("remember", {}, (state, *now))
-            last, left = left[:, take - 1].copy(), left[:, take:]
-        return state, ops.convert_to_tensor(last), symbols.shape[1]
+            last, left = left[:, blocks[-1] - 1].copy(), left[:, blocks[-1] :]
+        last, count = ops.convert_to_tensor(last), left.shape[1]
+        if count:
+            left = np.pad(left, [(0, 0), (0, PIECE - count)])
+            noise = np.zeros(left.shape, "float32")
+            state, last, _ = self._advanced(state, last, noise, left, count, how)
+        return state, last, symbols.shape[1]
 
     def remember(self, state, last, symbols):
         """Return the state after more symbols, (n, steps); as for `likelihood`."""
@@ -305,26 +313,27 @@ class Symbols:
 
     def _score_some(self, sequences):
         size = min(b for b in BUCKETS if len(sequences) <= b)
-        longest, window = max(map(len, sequences)), self.window or PIECE
-        piece = min(window, *(b for b in (16, 64, 256, PIECE) if longest <= b), PIECE)
-        symbols = np.zeros((size, longest + piece), "int32")
+        longest = max(map(len, sequences))
+        most = min([self.window or PIECE, *(b for b in BLOCKS if longest <= b)])
+        symbols = np.zeros((size, longest + most), "int32")
         counted = np.zeros(symbols.shape, "float32")
         for row, sequence in enumerate(sequences):
             symbols[row, : len(sequence)] = sequence
             counted[row, : len(sequence)] = 1
         total, done = np.zeros(size), 0
-        state, last, held = self._remembered(symbols[:, :0])
+        state, last, _ = begin = self._remembered(symbols[:, :0], {})
         while done < longest:
-            if held == self.window:
-                state, last, held = self._remembered(symbols[:, :done])
-            take = min(piece, window - held) if self.window else piece
-            part = slice(done, done + take)
-            now = [symbols[:, part], counted[:, part]]
-            now = [ops.convert_to_tensor(array) for array in now]
+            known = self.window // 2 if self.window and done else 0
+            if known:
+                state, last, _ = begin
+            part = slice(done - known, done - known + most)
+            weights = counted[:, part].copy()
+            weights[:, :known] = 0
+            now = [ops.convert_to_tensor(a) for a in (symbols[:, part], weights)]
             state, new = self._call_compiled("likelihood", {}, (state, last, *now))
             total += ops.convert_to_numpy(new)
             last = ops.convert_to_tensor(symbols[:, part][:, -1].copy())
-            done, held = done + take, held + take
+            done = part.stop
         return total[: len(sequences)]
 
 
@@ -332,12 +341,6 @@ def _begun(given):
     """Return how many first symbols all rows are given, fewer than there are in all."""
     known = int((given >= 0).all(axis=0).cumprod().sum())
     return min(known, given.shape[1] - 1)
-
-
-def _piece(left, most):
-    """Return how many symbols to write at once: a size that is compiled once."""
-    near = [b for b in BUCKETS if b <= most and left <= b <= 1.4 * left]
-    return min(near or [max(b for b in BUCKETS if b <= min(left, most))])
 
 
 def picked(values, symbols):
