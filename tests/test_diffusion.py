@@ -241,6 +241,18 @@ def test_steps_can_be_watched_and_change_nothing(digits, how, capsys):
     assert "3/3" in capsys.readouterr().out or how["solver"] == "heun"
 
 
+def test_a_model_has_steps_and_guidance_of_its_own(digits):
+    given = {"steps": 3, "guidance": 2.0}
+    model = zoo.DDPM(**{**digits.get_config(), **given})
+    model.set_weights(digits.get_weights())
+    images = digits.generate(2, 5, labels=[2, 0], **given)
+    np.testing.assert_allclose(model.generate(2, 5, labels=[2, 0]), images, atol=1e-6)
+    plain = digits.generate(2, 5, labels=[2, 0], steps=3)
+    assert np.abs(plain - images).max() > 1e-3
+    again = model.generate(2, 5, labels=[2, 0], guidance=1)
+    np.testing.assert_allclose(again, plain, atol=1e-6)
+
+
 def test_a_sampler_is_compiled_once(digits):
     digits.generate(3, 0, solver="ddim", steps=2)
     before = len(digits._functions)
@@ -383,6 +395,9 @@ def test_a_perfect_network_pays_for_the_last_step_alone():
         ({"attention": [3]}, "attention names levels from -1 to 0"),
         ({"dropout": 1.0}, "dropout is in"),
         ({"drop": 1.0}, "drop is a share"),
+        ({"steps": 0}, "steps is a whole number from 1 to 1,000"),
+        ({"guidance": 2.0}, "guidance is of a model with classes"),
+        ({"guidance": -1.0, "classes": 3}, "guidance is a number from 0 to 100"),
         ({"prediction": "velocity"}, "DDPM predicts epsilon, x0 or v"),
         ({"schedule": "quadratic"}, "schedule is one of linear, cosine, straight"),
     ],

@@ -40,7 +40,9 @@ class Denoiser(Pictures, Likelihood):
 
     solvers = ("ddpm", "ddim", "euler", "heun", "dpm++")
 
-    def _build(self, image_shape, classes, schedule, prediction, drop):
+    def _build(
+        self, image_shape, classes, schedule, prediction, drop, steps=20, guidance=1.0
+    ):
         if schedule not in SCHEDULES or prediction not in IMAGE_OF:
             raise ValueError(
                 f"schedule is one of {', '.join(SCHEDULES)} and prediction one of "
@@ -48,10 +50,15 @@ class Denoiser(Pictures, Likelihood):
             )
         if not 0 <= drop < 1:
             raise ValueError(f"drop is a share of labels in [0, 1), not {drop}.")
+        if guidance != 1 and not classes:
+            raise ValueError(
+                f"guidance is of a model with classes; it is {guidance!r}."
+            )
         self.image_shape, self.classes = tuple(image_shape), classes
         self.schedule, self.prediction = SCHEDULES[schedule], prediction
         self.drop, self.seed = drop, keras.random.SeedGenerator()
-        self.solver, self.steps = "dpm++", 20
+        self.solver, self.guidance = self.solvers[-1], float(_guidance(guidance, 1)[0])
+        self.steps = self._way(steps=steps)["steps"]
 
     # The network
 
@@ -192,8 +199,8 @@ class Denoiser(Pictures, Likelihood):
                 the images as they are by then, from noise to the result.
             **conditions: Of a model with `classes`: `labels`, one number or one for
                 each image, all in turn when not given; `guidance`, one number or one
-                for each, 0 to 100: above 1 more typical and less varied, at two
-                evaluations a step in place of one.
+                for each, 0 to 100, the model's own when not given: above 1 more
+                typical and less varied, at two evaluations a step in place of one.
 
         Returns:
             float32, (num, height, width, channels) in [0, 1].
@@ -213,6 +220,7 @@ class Denoiser(Pictures, Likelihood):
         given = super().conditions(num, **given)
         if not self.classes:
             return given
+        guidance = self.guidance if guidance is None else guidance
         return {**given, "guidance": _guidance(guidance, num)}
 
     def signatures(self):
@@ -323,7 +331,7 @@ def _single(noise):
 
 def _guidance(guidance, num):
     """Return the guidance of each row, float32, or say why it is none."""
-    array = np.asarray(1.0 if guidance is None else guidance, dtype="float64")
+    array = np.asarray(guidance, dtype="float64")
     if array.shape not in ((), (num,)) or not ((array >= 0) & (array <= 100)).all():
         raise ValueError(
             f"guidance is a number from 0 to 100, or {num} of them; not {guidance!r}."

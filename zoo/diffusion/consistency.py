@@ -60,9 +60,9 @@ class ConsistencyModel(Denoiser, Model):
                 "segments are 1 to 64, grid a multiple of them up to 10,000 and limit "
                 f"above 0; these are {segments}, {grid} and {limit}."
             )
-        self._build(image_shape, classes, "cosine", "v", drop)
+        self._build(image_shape, classes, "cosine", "v", drop, segments)
         self.segments, self.grid, self.limit = segments, grid, limit
-        self.solver, self.steps = "ddim", segments
+        self.solver = "ddim"
         self.network = unet(
             image_shape, channels, blocks, attention, patch, dropout, classes
         )

@@ -30,6 +30,8 @@ class DDPM(Denoiser, Model):
             error of the prediction itself by 1 at all times.
         classes: Number of labels to condition on; None for none.
         drop: Share of labels left out in training, for guidance.
+        steps: Of the solver, unless `generate` is told another number.
+        guidance: How much labels count, likewise; two evaluations a step if not 1.
     """
 
     slow_in_xla = True  # A third slower, measured: its convolutions on a CPU.
@@ -47,6 +49,8 @@ class DDPM(Denoiser, Model):
         min_snr=5.0,
         classes=None,
         drop=0.1,
+        steps=20,
+        guidance=1.0,
     ):
         super().__init__(autocast=False)
         if prediction == "velocity" or schedule == "straight" or min_snr < 0:
@@ -54,7 +58,7 @@ class DDPM(Denoiser, Model):
                 "DDPM predicts epsilon, x0 or v on a linear or cosine schedule, with "
                 f"min_snr of 0 or more; not {prediction!r}, {schedule!r}, {min_snr}."
             )
-        self._build(image_shape, classes, schedule, prediction, drop)
+        self._build(image_shape, classes, schedule, prediction, drop, steps, guidance)
         self.min_snr = min_snr
         self.network = unet(
             image_shape, channels, blocks, attention, patch, dropout, classes

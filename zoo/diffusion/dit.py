@@ -34,6 +34,8 @@ class DiT(Denoiser, Model):
         min_snr: Of "ddpm", as in `DDPM`.
         classes: Number of labels to condition on; None for none.
         drop: Share of labels left out in training, for guidance.
+        steps: Of the solver, unless `generate` is told another number.
+        guidance: How much labels count, likewise; two evaluations a step if not 1.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class DiT(Denoiser, Model):
         min_snr=5.0,
         classes=None,
         drop=0.1,
+        steps=20,
+        guidance=1.0,
     ):
         super().__init__(autocast=False)
         if objective not in ("flow", "ddpm") or min_snr < 0:
@@ -57,7 +61,7 @@ class DiT(Denoiser, Model):
             )
         flow = objective == "flow"
         kind = ("straight", "velocity") if flow else ("cosine", "v")
-        self._build(image_shape, classes, *kind, drop)
+        self._build(image_shape, classes, *kind, drop, steps, guidance)
         self.flow, self.min_snr = flow, min_snr
         self.network = transformer(
             image_shape, patch, width, depth, heads, mlp, classes
