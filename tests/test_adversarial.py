@@ -17,6 +17,8 @@ from zoo.adversarial.cyclegan import Pool
 from zoo.trainers import checkpoints
 from zoo.trainers.callbacks import CollapseWarning, Watch
 
+pytestmark = pytest.mark.maths
+
 SHAPE = 8, 8, 1
 SIDES = np.s_[:4], np.s_[4:], np.s_[:, :4], np.s_[:, 4:]
 NETS = {"image_shape": SHAPE, "latent": 4, "hidden": [4]}

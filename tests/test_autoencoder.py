@@ -6,6 +6,8 @@ import pytest
 
 import zoo
 
+pytestmark = pytest.mark.maths
+
 pytest.importorskip("sklearn", reason="the density of the codes needs scikit-learn")
 
 

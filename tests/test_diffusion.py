@@ -18,6 +18,8 @@ from zoo.layers.attention import SelfAttention
 from zoo.layers.embedding import TimeEmbedding
 from zoo.layers.normalization import GroupNorm
 
+pytestmark = pytest.mark.maths
+
 SHAPE = 8, 8, 1
 SIZES = {"image_shape": SHAPE, "channels": [8], "blocks": 1, "patch": 2}
 

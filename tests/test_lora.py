@@ -8,6 +8,8 @@ import pytest
 
 import zoo
 
+pytestmark = pytest.mark.maths
+
 GPT = {"vocabulary": "abc", "window": 12, "width": 8, "depth": 2, "heads": 2}
 WINDOWS = (np.arange(64)[:, None] + np.arange(12)) % 3
 

@@ -10,6 +10,8 @@ import zoo
 from zoo.tools._measures import measure
 from zoo.trainers.data import Data
 
+pytestmark = pytest.mark.maths
+
 
 def build(shape=(2, 3, 1), hidden=7, scale=2.0, **changes):
     """A MADE of large random weights and biases, so that pixels depend on others."""

@@ -13,6 +13,8 @@ from zoo import _backend
 from zoo._draw import drawn
 from zoo.recurrent._cells import Recurrent
 
+pytestmark = pytest.mark.maths
+
 ABC = "abc"
 MODELS = {
     "lstm": lambda: zoo.CharRNN(ABC, "lstm", [6, 5]),

@@ -7,6 +7,8 @@ from keras import ops
 from zoo.diffusion import solvers
 from zoo.diffusion.schedules import SCHEDULES, times
 
+pytestmark = pytest.mark.maths
+
 MEANS, SCALES = np.array([-0.7, 0.1, 0.8]), np.array([0.25, 0.15, 0.3])
 SHARES = np.array([0.3, 0.45, 0.25])
 every = pytest.mark.parametrize("name", SCHEDULES)

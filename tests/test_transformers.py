@@ -17,6 +17,8 @@ from zoo._byte_pairs import BytePairs, letters, words
 from zoo._word_pieces import WordPieces
 from zoo.transformers._keras_hub import keras_hub
 
+pytestmark = pytest.mark.maths
+
 MERGES = "t h\nĠ th\nĠth e\nĠ a"
 
 

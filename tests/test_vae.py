@@ -9,6 +9,8 @@ from keras import ops
 
 import zoo
 
+pytestmark = pytest.mark.maths
+
 
 def test_with_the_exact_posterior_every_weight_is_the_likelihood():
     """x independent of z: q = p(z) is exact, so log w = log p(x) for any noise."""
