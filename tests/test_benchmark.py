@@ -88,8 +88,6 @@ def test_a_busy_machine_is_named():
 
 
 def test_a_tiny_run_writes_its_rows(tmp_path):
-    if BACKEND != "tensorflow":
-        pytest.skip("trains in three processes: once, under TensorFlow")
     file = tmp_path / "speed.json"
     sizes = ["--rounds", "1", "--examples", "256"]
     done = zoo("benchmark", "vae", "--backends", BACKEND, *sizes, "--json", str(file))
@@ -330,16 +328,11 @@ def test_scaling_is_drawn_where_matplotlib_is(monkeypatch, tmp_path):
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 
-# Three processes that import torch.
-TINY = pytest.param(BACKEND, marks=[pytest.mark.slow] if BACKEND == "torch" else [])
-
-
-@pytest.mark.parametrize("backend", [TINY])
-def test_a_tiny_step_reduces_its_gradients_and_its_loss(backend, tmp_path):
+def test_a_tiny_step_reduces_its_gradients_and_its_loss(tmp_path):
     file, plot = tmp_path / "scaling.json", tmp_path / "scaling.png"
     sizes = ["--rounds=1", "--examples=4", "--devices=2", "--batch_sizes=4"]
     files = ["--json", str(file), "--plot", str(plot)]
-    done = zoo("benchmark", "scaling", "--backends", backend, *sizes, *files)
+    done = zoo("benchmark", "scaling", "--backends", BACKEND, *sizes, *files)
     assert done.returncode == 0, done.stderr
     [row] = json.loads(file.read_text("utf-8"))["rows"]
     assert row["gradients"] == 4 * 1_379_152
