@@ -69,6 +69,14 @@ SMALL = {
         "dropout": 0.1,
         "hide": 0.3,
     },
+    "T5": {
+        "vocabulary": "abc",
+        "window": 14,
+        "width": 16,
+        "depth": 1,
+        "heads": 2,
+        "smoothing": 0.1,
+    },
     "ChoraleRNN": {
         "voices": 3,
         "lowest": 60,
@@ -166,6 +174,9 @@ def rows(model, num=24):
     turns = (labels[:, None] + np.arange(12)) % 3
     if model.medium == "text":
         return (turns,)
+    if model.medium == "translation":
+        texts = ["".join("abc"[n] for n in row) for row in turns]
+        return tuple(model.rows(t, "fit") for t in (texts, [t[::-1] for t in texts]))
     if model.medium == "music":
         return ((turns[:, :4, None] + [5, 3, 1]).reshape(num, 12).astype("int32"),)
     both = np.stack([labels, np.arange(num) % 2], axis=1).astype("int32")
@@ -197,6 +208,8 @@ def reader(model):
     """The verb that reads what the model learns from."""
     if model.medium == "text":
         return lambda windows: model.score([model.text(row) for row in windows])
+    if model.medium == "translation":
+        return lambda source, *_: model._run("_likelihood", source, source)
     if model.medium == "music":
         return lambda pieces: model.score([model.roll(row) for row in pieces])
     if model.medium == "speech":
@@ -246,7 +259,7 @@ heavy = pytest.mark.parametrize("name", once(SMALL))
 of_images = pytest.mark.parametrize("name", [n for n in SMALL if medium(n) == "images"])
 writers = pytest.mark.parametrize("name", [n for n in SMALL if medium(n) == "text"])
 WAYS = "VAE", "DCGAN", "CycleGAN", "CharRNN", "SpeechRNN", "DDPM"
-silent = "Classifier", "Recognizer", "Pix2Pix", "CycleGAN"
+silent = "Classifier", "Recognizer", "Pix2Pix", "CycleGAN", "T5"
 generators = pytest.mark.parametrize("name", [n for n in SMALL if n not in silent])
 painters = pytest.mark.parametrize(
     "name", [n for n in SMALL if n not in silent and medium(n) == "images"]

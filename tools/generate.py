@@ -33,10 +33,4 @@ def main(argv):
         raise app.UsageError("zoo generate takes one preset: zoo generate vae-mnist.")
     folder = _registry.find(argv[1])
     load = functools.partial(zoo.load, argv[1])
-    write(argv[1], folder.name, _medium(folder), load, _MORE)
-
-
-def _medium(folder):
-    """Return what a preset makes, before its model is built."""
-    model = _registry.read(folder)["model"]
-    return getattr(zoo, model).medium if model in zoo.MODELS else "images"
+    write(argv[1], folder.name, _registry.medium(folder), load, _MORE)

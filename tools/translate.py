@@ -1,8 +1,9 @@
-"""Translate pictures by a model from image to image.
+"""Translate pictures by a model from image to image, or texts by one of texts.
 
 zoo translate pix2pix-emoji drawing.png                pix2pix-emoji-translated/
 zoo translate pix2pix-emoji drawings --out painted     every picture of a folder
 zoo translate runs/cyclegan picture.png --back         from second style to first
+zoo translate runs/t5 "Ein Hund rennt." --num_beams 4  prints what that is
 
 Pictures are brought to the model's size, and their middle is kept, as in training.
 """
@@ -18,15 +19,22 @@ from zoo import _registry
 from zoo.trainers.data import SUFFIXES, read_image, require
 
 _OUT = flags.DEFINE_string("out", None, "Folder to write to; NAME-translated if unset.")
+_BEAMS = flags.DEFINE_integer("num_beams", None, "Beginnings kept at each symbol.")
 _BACK = flags.DEFINE_bool("back", False, "From the second style to the first.")
 
 
 def main(argv):
     if len(argv) < 3:
         raise app.UsageError(
-            "zoo translate takes a preset and pictures, or folders of them: "
+            "zoo translate takes a preset and pictures, or folders of them, or texts: "
             "zoo translate pix2pix-emoji drawing.png."
         )
+    folder = _registry.find(argv[1])
+    if _registry.medium(folder) == "translation":
+        model = zoo.load(argv[1])
+        for text in model.translate(argv[2:], num_beams=_BEAMS.value):
+            print(text)
+        return
     require("PIL", "pillow")
     start = time.perf_counter()
     out = Path(_OUT.value or f"{_registry.find(argv[1]).name}-translated")

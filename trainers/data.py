@@ -163,6 +163,10 @@ def open_for(model, address, split, manual_dir=None, **how):
         from zoo.trainers.speech import open_speech
 
         return open_speech(address, split, model, manual_dir)
+    if model.medium == "translation":
+        from zoo.trainers.texts import open_pairs
+
+        return open_pairs(address, split, model, manual_dir)
     if model.medium == "text":
         from zoo.trainers.texts import open_text  # Which needs this module.
 

@@ -18,6 +18,7 @@ from zoo.trainers.data import require
 SAMPLES = {  # Files by medium; the first is written after each epoch too.
     "images": ["samples.png"],
     "text": ["samples.txt"],
+    "translation": ["samples.txt"],
     "speech": ["samples.wav", "samples.png"],
     "music": ["samples.png", "samples.wav", "samples.mid"],
 }
@@ -54,7 +55,17 @@ def save_samples(model, path, test=None, train=None):
 
 
 def save_text(model, path, test=None, train=None, num=4, length=500):
-    """Write a few texts of a preset, seed 0, from the start of a line where it can."""
+    """Write a few texts of a preset, seed 0, from the start of a line where it can.
+
+    Of a model from text to text, what it makes of the first of `test`.
+    """
+    if model.pairs:
+        data = train if test is None else test
+        rows = data[np.arange(min(8, len(data)))]
+        source, target = ([model.text(row) for row in side] for side in rows)
+        triples = zip(source, model.translate(source), target)
+        texts = [f"{a}\n-> {b}\n   ({c})" for a, b, c in triples]
+        return Path(path).write_text("\n\n".join(texts) + "\n", "utf-8")
     prompt = "\n" if "\n" in model.vocabulary else ""
     texts = model.generate(num, seed=0, length=length, prompt=prompt)
     between = f"\n\n{'-' * 40}\n\n"

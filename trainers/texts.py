@@ -8,7 +8,10 @@ A window is a row; all are moved by a few characters from epoch to epoch, so tha
 character comes at each place of a window.
 """
 
+import contextlib
 import functools
+import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +86,82 @@ def open_text(address, split, model, length=None, manual_dir=None):
     length = length or model.window or LENGTH
     length = min(length, model.window or length)
     return Windows(symbols.astype("uint8" if small else "int32"), length, name, text)
+
+
+def open_pairs(address, split, model, manual_dir=None):
+    """Return the `Data` of pairs of texts, as rows of numbers.
+
+    Pairs that are longer than the model's window are left out.
+
+    Args:
+        address: "multi30k:de-en" for the captions of Multi30k (Elliott et al., 2016),
+            or "multi30k:en-de"; or a .tsv file, UTF-8, a pair a line with a tab
+            between, or a folder of them by split, such as train.tsv.
+        split: "train", "val" or "test"; a file is read whole.
+        model: A `T5`.
+        manual_dir: Folder of the files of Multi30k.
+
+    Raises:
+        DataError: Nothing is there, or it is not in pairs.
+    """
+    pairs = read_pairs(str(address), split, manual_dir)
+    rows = [], []
+    for pair in pairs:
+        with contextlib.suppress(ValueError):  # Too long for the window.
+            numbers = [model.rows(text, "fit")[0] for text in pair]
+            for side, row in zip(rows, numbers):
+                side.append(row)
+    if not rows[0]:
+        raise DataError(
+            f"No pair of {address} fits the window of {model.window} symbols and the "
+            "vocabulary of the model."
+        )
+    return Data(*map(np.stack, rows), name=f"{address} {split}")
+
+
+def read_pairs(address, split, manual_dir=None):
+    """Return the pairs of texts at an address, a list of tuples."""
+    name, _, way = address.partition(":")
+    if name == "multi30k":
+        sides = way.split("-")
+        if sorted(sides) != ["de", "en"]:
+            raise DataError(
+                f"multi30k is read as multi30k:de-en or en-de, not {way!r}."
+            )
+        split = {"test": "test_2016_flickr", "validation": "val"}.get(split, split)
+        texts = [_lines(f"{split}.{side}.gz", manual_dir) for side in sides]
+        return [*zip(*texts)]
+    path = Path(address)
+    path = path / f"{split}.tsv" if path.is_dir() else path
+    if not path.is_file():
+        raise DataError(
+            f"There are no pairs of texts at {path}. They are a .tsv file, a pair a "
+            "line with a tab between, a folder of them such as train.tsv, or "
+            "multi30k:de-en."
+        )
+    lines = path.read_text("utf-8-sig").splitlines()
+    pairs = [tuple(line.split("\t")) for line in lines if line.strip()]
+    wrong = next((i for i, pair in enumerate(pairs) if len(pair) != 2), None)
+    if wrong is not None or not pairs:
+        raise DataError(
+            f"Pairs are two texts with one tab between; {path} has none, or a line "
+            f"{(wrong or 0) + 1} that is otherwise."
+        )
+    return pairs
+
+
+def _lines(file, manual_dir):
+    """Return the lines of a gzipped file of Multi30k."""
+    home = os.environ.get("ZOO_MANUAL_DIR")
+    for folder in (manual_dir, home and Path(home) / "multi30k"):
+        if folder and (Path(folder) / file).is_file():
+            with gzip.open(Path(folder) / file, "rt", encoding="utf-8") as stream:
+                return stream.read().splitlines()
+    raise DataError(
+        f"Multi30k's {file} is not on this machine. Put it into a folder named by "
+        "--manual_dir, or into $ZOO_MANUAL_DIR/multi30k; it is data/task1/raw of "
+        "https://github.com/multi30k/dataset (research and educational use)."
+    )
 
 
 @functools.lru_cache(maxsize=4)

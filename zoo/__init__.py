@@ -21,6 +21,7 @@ MODELS = {
     "Recognizer": "zoo.feedforward.recognizer",
     "GPT": "zoo.transformers.gpt",
     "BERT": "zoo.transformers.bert",
+    "T5": "zoo.transformers.t5",
     "CycleGAN": "zoo.adversarial.cyclegan",
     "Pix2Pix": "zoo.adversarial.pix2pix",
     "DCGAN": "zoo.adversarial.dcgan",

@@ -12,7 +12,7 @@ from zoo._noise import philox
 SCHEMA = 1
 FACTS = (
     *("image_shape", "classes", "speakers", "vocabulary", "merges", "symbols"),
-    *("window", "pieces", "lower"),
+    *("window", "pieces", "lower", "end"),
     *("voices", "lowest", "highest", "rate", "bands", "frames"),
 )  # Attributes of a model that its users need.
 NOISE = (
@@ -111,13 +111,16 @@ def _signatures(model, batches, rows):
                 if key in ("guidance", "temperature"):
                     inputs[key]["default"] = round(float(example[0]), 4)
                 same = np.unique(example)
-                if method == "_step" and len(same) == 1 and not key.startswith("noise"):
+                begins = model.medium != "translation" or key == "symbol"
+                fixed = method == "_step" and begins and not key.startswith("noise")
+                if fixed and len(same) == 1:
                     inputs[key]["start"] = same[0].item()
             meaning = OF.get(name, MADE.get(model.medium, ""))
+            part = "step" if model.medium == "translation" else name
             described[full] = {
                 "inputs": inputs,
                 "outputs": {
-                    key: {**kind, "meaning": _output(name, key, meaning)}
+                    key: {**kind, "meaning": _output(part, key, meaning)}
                     for key, kind in outputs[full]["outputs"].items()
                 },
                 "difference_from_keras": outputs[full]["difference"],
@@ -175,6 +178,10 @@ def _meaning(model, method, key):
             "Pieces by their line in `pieces`, between [CLS] and [SEP]; then [PAD].",
         ),
         "frame": (None, "The frame before; at the beginning zeros."),
+        "source": (
+            [-1, last.get("symbols")],
+            "Symbols of a text, `end`, and -1 for the rest.",
+        ),
     }
     limits, meaning = known.get(key, (None, ""))
     if method == "denoise" and key == "images":

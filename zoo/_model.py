@@ -41,7 +41,7 @@ class Model(keras.Model):
         classes: Number of labels the model is conditioned on; None for none.
         image_shape: Height, width and channels of the images; None if of none.
         options: Arguments of `noise` that `generate` takes too.
-        pairs: Whether it learns from two arrays of images of that shape.
+        pairs: Whether it learns from two arrays: of images of that shape, or of texts.
         starts_from: Other classes whose weights it can go on from.
         slow_in_xla: Whether TensorFlow on a CPU runs its verbs faster without XLA.
     """
@@ -296,7 +296,7 @@ class Model(keras.Model):
             raise ValueError(f"{type(self).__name__} takes no sample weights.")
         if (y is None) == bool(self.classes or self.pairs):
             takes = "images, labels" if self.classes else self.medium
-            takes = "images, images" if self.pairs else takes
+            takes = f"{takes}, {takes}" if self.pairs else takes
             raise ValueError(f"{type(self).__name__} learns by fit({takes}).")
         return (x,) if y is None else (x, y)
 

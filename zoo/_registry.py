@@ -126,6 +126,12 @@ def find(preset):
     )
 
 
+def medium(folder):
+    """Return what a preset makes or learns from, before its model is built."""
+    model = read(folder)["model"]
+    return getattr(zoo, model).medium if model in zoo.MODELS else "images"
+
+
 def read(folder):
     """Return a preset's config.json as a dict, its form checked.
 

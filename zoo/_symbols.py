@@ -29,12 +29,14 @@ class Symbols:
 
     Attributes:
         symbols: How many there are.
+        end: The symbol that ends a sequence, or None.
         window: Most symbols that a state holds, or None. When it is full, the model
             goes on from the last half of it, as if a sequence began there.
     """
 
     symbols = None
     window = None
+    end = None
 
     def call(self, symbols, training=False):
         """Return the logits of each symbol by those before it, (n, steps, symbols)."""
@@ -129,7 +131,7 @@ class Symbols:
         logits, state = self.step(symbol, state)
         return {"logits": logits, "state": state}
 
-    def _written(self, noise, given, how, most=PIECE):
+    def _written(self, noise, given, how, most=PIECE, start=None):
         """Yield what a few rows write, (n, some) int32 at a time.
 
         One compiled loop makes all lengths; a step costs the same at the end of a long
@@ -139,6 +141,7 @@ class Symbols:
             noise, given: (n, length) NumPy arrays.
             how: As for `advance`, of n rows.
             most: Most symbols at a time, at most `PIECE`.
+            start: As `self.start`, which it stands in for.
         """
         rows, length = noise.shape
         done = _begun(given)
@@ -155,7 +158,7 @@ class Symbols:
         held = None
         while done < length:
             if held in (None, self.window):
-                state, last, held = self._remembered(found[:, :done], how)
+                state, last, held = self._remembered(found[:, :done], how, start)
             count = self._room(held, min(most, length - done))
             part = slice(done, done + PIECE)
             now = noise[:, part], found[:, part], count
@@ -195,6 +198,9 @@ class Symbols:
             logits, state = self.step(last, state)
             each = ops.reshape(ops.log_softmax(logits), (num, beams, self.symbols))
             ended, every = now == self.symbols, ops.arange(self.symbols)
+            if self.end is not None:  # What has ended stays as it is.
+                over = ops.reshape(last == self.end, (num, beams, 1))
+                each = ops.where(over, ops.where(every == self.end, 0.0, NONE), each)
             each = ops.where(ended[:, None], 0.0, each)
             open_ = ops.logical_or(now < 0, every == now)
             open_ = ops.where(ended, every == 0, open_)
@@ -214,13 +220,25 @@ class Symbols:
         last, state, scores = carry
         return state, last, scores, *(ops.transpose(x, (1, 0, 2)) for x in added)
 
-    def _searched(self, given, beams):
+    def _beams(self, beams, how):
+        """Return the number of beams that is asked for, or None, checked."""
+        if beams is None:
+            return None
+        if type(beams) is not int or not 1 <= beams <= 100 or how:
+            raise ValueError(
+                "num_beams is a whole number from 1 to 100, and draws nothing, so that "
+                f"it goes without temperature, top_k and top_p; it is {beams!r}."
+            )
+        return beams
+
+    def _searched(self, given, beams, start=None):
         """Return the likeliest sequences that go on from what is given, (n, length).
 
         Args:
             given: (n, length) NumPy array, -1 where a symbol is to be found, and
                 `symbols` after the end of a sequence.
             beams: How many of each row are kept on the way.
+            start: As for `_written`, of rows times beams.
         """
         rows, length = given.shape
         size = min(b for b in BUCKETS if rows <= b)
@@ -232,8 +250,10 @@ class Symbols:
         while done < length:
             if held in (None, self.window):
                 whole = found[:, :, :done].reshape(size * beams, done)
-                state, last, held = self._remembered(whole, {})
-            count = self._room(held, length - done)
+                state, last, held = self._remembered(whole, {}, start)
+            count = self._room(
+                held, min(PIECE if self.end is None else 16, length - done)
+            )
             part = np.pad(given[:, done : done + count], [(0, 0), (0, PIECE - count)])
             now = [ops.convert_to_tensor(a) for a in (part, np.int32(count))]
             arguments = state, last, scores, *now
@@ -244,9 +264,17 @@ class Symbols:
                 found = np.take_along_axis(found, parent[..., None], axis=1)
                 found[:, :, done + step] = symbol
             done, held = done + count, held + count
-        return found[:rows, 0]
+            if self.end is not None and (found[:, :, done - 1] == self.end).all():
+                break
+        if self.end is None:
+            return found[:rows, 0]
+        # Of those that ended, the likeliest a symbol.
+        whole = found[:, :, :done] == self.end
+        lengths = np.where(whole.any(2), whole.argmax(2), done) + 1
+        each = ops.convert_to_numpy(scores) / lengths + NONE * ~whole.any(2)
+        return found[np.arange(size), each.argmax(1)][:rows, :done]
 
-    def _remembered(self, symbols, how):
+    def _remembered(self, symbols, how, start=None):
         """Read the beginnings of sequences, (n, steps) NumPy, or their last part.
 
         Blocks are read at once, and what is left by the loop that writes.
@@ -259,7 +287,8 @@ class Symbols:
             half = self.window // 2
             held = half + (steps - self.window) % (self.window - half)
             symbols = symbols[:, -held:]
-        state, last = self.start(num), np.full(num, self.symbols, "int32")
+        state = (start or self.start)(num)
+        last = np.full(num, self.symbols, "int32")
         left = symbols
         while blocks := [b for b in BLOCKS if b <= left.shape[1]]:
             now = [ops.convert_to_tensor(a) for a in (last, left[:, : blocks[-1]])]

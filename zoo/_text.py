@@ -164,22 +164,14 @@ class Text(Reader, Symbols):
         """
         num, beams = self._count(num), how.pop("num_beams", None)
         noise, given, how, ends = self._plan(num, seed, **how)
-        if beams is None:
+        if self._beams(beams, how) is None:
             symbols = self._write(noise, given, how)
         else:
             for row, end in zip(given, ends):
                 row[end:] = self.symbols
-            symbols = self._search(given, how, beams)
+            parts = np.split(given, range(16, len(given), 16))
+            symbols = np.concatenate([self._searched(p, beams) for p in parts])
         return [self.text(row[:end]) for row, end in zip(symbols, ends)]
-
-    def _search(self, given, how, beams):
-        if type(beams) is not int or not 1 <= beams <= 100 or how:
-            raise ValueError(
-                "num_beams is a whole number from 1 to 100, and draws nothing, so that "
-                f"it goes without temperature, top_k and top_p; it is {beams!r}."
-            )
-        parts = np.split(given, range(16, len(given), 16))
-        return np.concatenate([self._searched(part, beams) for part in parts])
 
     def stream(self, seed=None, every=16, **how):
         """Return an iterator of one text while it is written, some symbols each.

@@ -3,8 +3,11 @@
 import contextlib
 import sys
 
+from keras.src.backend.common.stateless_scope import in_stateless_scope
+
 from zoo._backend import NAME
 
+LARGEST = 1_000_000  # Of each size: keras-hub tries larger ones out in memory.
 HIDDEN = "tensorflow", "tensorflow_text"
 MOST_LAYERS = 200  # keras-hub makes them one by one, before any has a variable.
 
@@ -32,15 +35,21 @@ def keras_hub():
 def check_sizes(name, least, window, width, depth, heads, hidden, dropout):
     """Refuse sizes of a Transformer that cannot be; `least` is its smallest window."""
     sizes = window, width, depth, heads, 1 if hidden is None else hidden
-    whole = all(type(n) is int and n > 0 for n in sizes)
+    whole = all(type(n) is int and 0 < n <= LARGEST for n in sizes)
     fits = whole and least <= window and depth <= MOST_LAYERS and not width % heads
     if not fits or not 0 <= dropout < 1:
         raise ValueError(
             f"{name} takes a window of {least} or more, a width that the heads divide, "
             f"1 to {MOST_LAYERS} layers, hidden of 1 or more or None, and dropout in "
             f"[0, 1); these are {window!r}, {width!r} and {heads!r}, {depth!r}, "
-            f"{hidden!r} and {dropout!r}."
+            f"{hidden!r} and {dropout!r}, of which none may be above {LARGEST:,}."
         )
+
+
+def shrink(variable, factor):
+    """Multiply what a variable begins with; an outline of a model has no values yet."""
+    if not in_stateless_scope():
+        variable.assign(variable * factor)
 
 
 @contextlib.contextmanager

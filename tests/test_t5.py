@@ -1,0 +1,237 @@
+"""T5: the cache, beams and ends of a model from text to text, and what it learns."""
+
+import gzip
+import itertools
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import zoo
+from zoo.trainers.data import DataError, open_for
+from zoo.trainers.pictures import PICTURES
+from zoo.trainers.texts import read_pairs
+from zoo.transformers._keras_hub import keras_hub
+
+pytestmark = pytest.mark.maths
+
+SIZES = {"vocabulary": "abc", "window": 6, "width": 16, "depth": 2, "heads": 2}
+
+
+def build(scale=0.5, **changes):
+    """A model of large random weights, so that symbols depend on others."""
+    model, random = zoo.T5(**{**SIZES, **changes}), np.random.default_rng(1)
+    values = [scale * random.normal(size=w.shape) for w in model.get_weights()]
+    model.set_weights(values)
+    return model
+
+
+def value(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def logits(model, source, target):
+    found = model.call(*map(ops.convert_to_tensor, (source, target)))
+    return value(found)
+
+
+def test_its_logits_are_those_of_keras_hub():
+    model = build()
+    source, target = (
+        model.rows(["abc", "b"], "score"),
+        model.rows(["ca", "cab"], "score"),
+    )
+    hub = keras_hub().models.T5Seq2SeqLM(backbone=model.backbone)
+    before = np.concatenate([np.full((2, 1), 4), np.maximum(target[:, :-1], 0)], axis=1)
+    theirs = hub(
+        {
+            "encoder_token_ids": np.maximum(source, 0),
+            "encoder_padding_mask": (source >= 0).astype("int32"),
+            "decoder_token_ids": before.astype("int32"),
+            "decoder_padding_mask": np.ones_like(before, "int32"),
+        }
+    )
+    ours = logits(model, source, target)
+    np.testing.assert_allclose(ours, value(theirs)[..., :4], atol=1e-4)
+
+
+@pytest.mark.parametrize("pieces", [[1] * 6, [6], [2, 3, 1]])
+def test_the_cache_changes_nothing(pieces):
+    model = build()
+    source = model.rows(["abc", "b"], "score")
+    target = np.array([[0, 1, 2, 2, 1, 0], [2, 2, 0, 1, 1, 3]], "int32")
+    expected = logits(model, source, target)
+    assert np.abs(expected[0] - expected[1]).max() > 0.1
+    state, found = model.begin(ops.convert_to_tensor(source)), []
+    before = np.concatenate([np.full((2, 1), 4), target[:, :-1]], axis=1)
+    for part in np.split(before.astype("int32"), np.cumsum(pieces)[:-1], axis=1):
+        new, state = model.read(ops.convert_to_tensor(part), state)
+        found.append(value(new))
+    np.testing.assert_allclose(np.concatenate(found, axis=1), expected, atol=1e-4)
+
+
+def test_what_stands_after_the_end_of_a_source_is_not_seen():
+    model = build()
+    target = model.rows(["ca"], "score")
+    short = model.rows(["ab"], "score")[:, :3]
+    full = model.rows(["ab"], "score")
+    expected = logits(model, short, target)
+    np.testing.assert_allclose(logits(model, full, target), expected, atol=1e-5)
+    other = model.rows(["ac"], "score")
+    assert np.abs(logits(model, other, target) - expected).max() > 0.1
+
+
+def test_smoothing_spreads_a_share_over_all_symbols():
+    plain, smooth = build(dropout=0.0), build(dropout=0.0, smoothing=0.1)
+    source, target = plain.rows(["abc"], "score"), plain.rows(["ca"], "score")
+    tensors = [ops.convert_to_tensor(array) for array in (source, target)]
+    x = logits(plain, source, target)[0, :3]
+    x = x - np.log(np.exp(x).sum(-1, keepdims=True))
+    each = x[np.arange(3), target[0, :3]]
+    loss = float(value(plain.objective(*tensors)))
+    np.testing.assert_allclose(loss, -each.mean(), rtol=1e-4)
+    np.testing.assert_allclose(plain.score("abc", "ca"), [each.mean()], rtol=1e-4)
+    expected = -(0.9 * each + 0.1 * x.mean(-1)).mean()
+    np.testing.assert_allclose(
+        float(value(smooth.objective(*tensors))), expected, rtol=1e-4
+    )
+
+
+def test_beams_find_the_likeliest_of_all_that_end():
+    model = build(scale=0.4, vocabulary="ab", window=4)
+    targets = [
+        "".join(letters)
+        for length in (1, 2, 3)
+        for letters in itertools.product("ab", repeat=length)
+    ]
+    source = model.rows(["ab"], "score")
+    rows = np.concatenate([model.rows(targets, "score"), [[2, -1, -1, -1]]])
+    scores = model._run(
+        "_likelihood", np.repeat(source, len(rows), axis=0), rows.astype("int32")
+    )
+    best = [*targets, ""][int(np.argmax(scores))]
+    assert model.translate("ab", num_beams=100) == best
+
+
+def test_the_greedy_way_takes_the_likeliest_symbol_each_time():
+    model = build()
+    for text in ("abc", "b", "ca"):
+        source, written = model.rows([text], "score"), []
+        while len(written) < 6 and model.end not in written:
+            target = np.full((1, 6), 0, "int32")
+            target[0, : len(written)] = written
+            written.append(int(logits(model, source, target)[0, len(written)].argmax()))
+        expected = model.text(written)
+        assert model.translate(text) == expected
+        assert model.translate(text, num_beams=1) == expected
+    texts = ["abc", "b", "ca"] * 30
+    assert model.translate(texts) == [*map(model.translate, texts[:3])] * 30
+    drawn = [model.translate("abc", seed=s, temperature=1) for s in range(8)]
+    assert len(set(drawn)) > 1
+    assert drawn[3] == model.translate("abc", seed=3, temperature=1)
+
+
+def test_it_learns_to_sort():
+    keras.utils.set_random_seed(0)
+    sizes = {"vocabulary": "abcdef", "width": 32, "depth": 1, "dropout": 0.0}
+    model, random = zoo.T5(**{**SIZES, **sizes}), np.random.default_rng(0)
+    counts = random.integers(1, 5, 1000)
+    texts = ["".join(random.permutation([*"abcdef"])[:n]) for n in counts]
+    model.compile(keras.optimizers.Adam(0.003))
+    model.fit(texts, [*map(in_order, texts)], batch_size=32, epochs=15, verbose=0)
+    fresh = ["bac", "fc", "edb", "b", "fcba"]
+    assert model.translate(fresh) == [*map(in_order, fresh)]
+    assert model.translate(fresh, num_beams=4) == [*map(in_order, fresh)]
+    assert model.score("fcb", "bcf") > model.score("fcb", "fcb") + 1
+
+
+def in_order(text):
+    return "".join(sorted(text))
+
+
+def test_pairs_come_from_a_file(tmp_path):
+    model, file = build(), tmp_path / "train.tsv"
+    file.write_text("ab\tba\nabcabc\tc\n\nc\tcc\n", "utf-8")
+    for address in (file, tmp_path):
+        data = open_for(model, str(address), "train")
+        source, target = data[np.arange(2)]
+        assert len(data) == 2  # One is longer than the window.
+        np.testing.assert_array_equal(source, model.rows(["ab", "c"], "fit"))
+        np.testing.assert_array_equal(target, model.rows(["ba", "cc"], "fit"))
+    PICTURES["samples.txt"](model, tmp_path / "samples.txt", data)
+    written = (tmp_path / "samples.txt").read_text("utf-8")
+    assert written.startswith(f"ab\n-> {model.translate('ab')}\n   (ba)")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("ab\n", "a line 1"),
+        ("a\tb\nb\n", "a line 2"),
+        ("abcabc\tc\n", "fits the window"),
+    ],
+)
+def test_what_is_not_in_pairs_is_refused(tmp_path, text, reason):
+    (tmp_path / "train.tsv").write_text(text, "utf-8")
+    with pytest.raises(DataError, match=reason):
+        open_for(build(), str(tmp_path), "train")
+
+
+def test_multi30k_says_where_its_files_go(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_MANUAL_DIR", str(tmp_path))
+    with pytest.raises(DataError, match="train.de.gz is not on this machine"):
+        open_for(build(), "multi30k:de-en", "train")
+    with pytest.raises(DataError, match="de-en or en-de"):
+        open_for(build(), "multi30k:de-fr", "train")
+    (tmp_path / "multi30k").mkdir()
+    for side, text in (("de", "ab\nc\n"), ("en", "b\ncc\n")):
+        with gzip.open(tmp_path / "multi30k" / f"val.{side}.gz", "wt") as file:
+            file.write(text)
+    assert read_pairs("multi30k:en-de", "validation") == [("b", "ab"), ("cc", "c")]
+
+
+def test_a_text_is_translated_on_the_command_line(tmp_path):
+    model = build()
+    model.save_preset(tmp_path / "t5", summary="Tiny.")
+    call = [sys.executable, "-m", "zoo.tools.main", "translate", tmp_path / "t5"]
+    call += ["abc", "b", "--num_beams=2"]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == model.translate(["abc", "b"], num_beams=2)
+
+
+def test_pairs_of_bytes_write_what_letters_can_not():
+    model = build(vocabulary=None, merges="t h\nÃ ¼", window=12)
+    row = model.rows("thür", "score")[0]
+    assert (row >= 0).sum() == 4 + 1 - 1  # th, ü, r and the end.
+    assert row[3] == model.end == 258
+    assert isinstance(model.translate("thür"), str)
+
+
+@pytest.mark.parametrize(
+    ("ask", "text"),
+    [
+        (lambda m: m.translate(""), "1 character or more"),
+        (lambda m: m.translate([]), "1 character or more"),
+        (lambda m: m.translate("abcabc"), "at most 5 symbols"),
+        (lambda m: m.translate("x"), "not in the vocabulary"),
+        (lambda m: m.translate("a", num_beams=0), "num_beams is a whole number"),
+        (lambda m: m.translate("a", num_beams=2, temperature=1), "draws nothing"),
+        (lambda m: m.translate("a", temperature=-1), "temperature is 0 or more"),
+        (lambda m: m.score(["a", "b"], "c"), "as many targets as texts"),
+        (lambda m: m.fit(["a", "b"], ["c"]), "as many targets as sources"),
+        (lambda m: build(smoothing=1.0), "smoothing in"),
+        (lambda m: build(window=1), "a window of 2 or more"),
+        (lambda m: build(window=10_000), "a window of at most 4,096"),
+    ],
+)
+def test_wrong_wishes_are_refused(ask, text):
+    with pytest.raises(ValueError, match=text):
+        ask(build())
+
+
+def test_it_makes_nothing_of_nothing():
+    with pytest.raises(AttributeError, match="no verb 'generate'"):
+        build().generate(1)
