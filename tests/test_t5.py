@@ -161,6 +161,10 @@ def test_pairs_come_from_a_file(tmp_path):
         assert len(data) == 2  # One is longer than the window.
         np.testing.assert_array_equal(source, model.rows(["ab", "c"], "fit"))
         np.testing.assert_array_equal(target, model.rows(["ba", "cc"], "fit"))
+    short = open_for(model, str(file), "train", length=3)[np.arange(2)][0]
+    np.testing.assert_array_equal(short, source[:, :3])
+    with pytest.raises(DataError, match="within 2 symbols"):
+        open_for(model, str(file), "train", length=2)
     PICTURES["samples.txt"](model, tmp_path / "samples.txt", data)
     written = (tmp_path / "samples.txt").read_text("utf-8")
     assert written.startswith(f"ab\n-> {model.translate('ab')}\n   (ba)")
@@ -171,7 +175,7 @@ def test_pairs_come_from_a_file(tmp_path):
     [
         ("ab\n", "a line 1"),
         ("a\tb\nb\n", "a line 2"),
-        ("abcabc\tc\n", "fits the window"),
+        ("abcabc\tc\n", "is within 6 symbols"),
     ],
 )
 def test_what_is_not_in_pairs_is_refused(tmp_path, text, reason):

@@ -12,7 +12,7 @@ import zoo
 from zoo import metrics
 from zoo.tools import _distances
 from zoo.tools._translation import cycle, translation
-from zoo.trainers.data import open_for
+from zoo.trainers.data import open_for, require
 
 
 def likelihood(model, data, samples=5000, seed=0, progress=None, limit=None):
@@ -111,6 +111,18 @@ def _rolls(pieces):
     return rolls
 
 
+def bleu(model, data, num_beams=None):
+    """Return the BLEU of translations, by beams or, as `BLEU greedy`, without."""
+    require("sacrebleu", "sacrebleu")
+    import sacrebleu
+
+    rows = data[np.arange(len(data))]
+    source, target = ([model.text(row) for row in side] for side in rows)
+    made = model.translate(source, num_beams=num_beams)
+    name = "BLEU" if num_beams else "BLEU greedy"
+    return {name: sacrebleu.corpus_bleu(made, [target]).score}
+
+
 def words(model, data, **options):
     """Return the accuracies of a recogniser, or those of what is made to be one."""
     return (accuracy if model.medium == "sounds" else spoken)(model, data, **options)
@@ -126,6 +138,8 @@ MEASURES = {
     "word accuracy": words,
     "speaker accuracy": words,
     "cycle error": cycle,
+    "BLEU": bleu,
+    "BLEU greedy": bleu,
 }
 for _what in ("unknown chords", "parallel fifths", "voice overlaps"):
     MEASURES |= {_what: harmony, f"{_what} of test": harmony}

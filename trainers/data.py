@@ -166,7 +166,7 @@ def open_for(model, address, split, manual_dir=None, **how):
     if model.medium == "translation":
         from zoo.trainers.texts import open_pairs
 
-        return open_pairs(address, split, model, manual_dir)
+        return open_pairs(address, split, model, manual_dir=manual_dir, **how)
     if model.medium == "text":
         from zoo.trainers.texts import open_text  # Which needs this module.
 
@@ -359,6 +359,4 @@ def _answers(url):
 def require(module, package):
     """Refuse to go on without a package of the extra [data]."""
     if importlib.util.find_spec(module) is None:
-        raise ImportError(
-            f'Reading this data needs {package}: pip install "generative-zoo[data]".'
-        )
+        raise ImportError(f'This needs {package}: pip install "generative-zoo[data]".')

@@ -88,10 +88,10 @@ def open_text(address, split, model, length=None, manual_dir=None):
     return Windows(symbols.astype("uint8" if small else "int32"), length, name, text)
 
 
-def open_pairs(address, split, model, manual_dir=None):
+def open_pairs(address, split, model, length=None, manual_dir=None):
     """Return the `Data` of pairs of texts, as rows of numbers.
 
-    Pairs that are longer than the model's window are left out.
+    Pairs of which one has more symbols, its end included, are left out.
 
     Args:
         address: "multi30k:de-en" for the captions of Multi30k (Elliott et al., 2016),
@@ -99,24 +99,26 @@ def open_pairs(address, split, model, manual_dir=None):
             between, or a folder of them by split, such as train.tsv.
         split: "train", "val" or "test"; a file is read whole.
         model: A `T5`.
+        length: Most symbols of a text; the model's window if None.
         manual_dir: Folder of the files of Multi30k.
 
     Raises:
         DataError: Nothing is there, or it is not in pairs.
     """
-    pairs = read_pairs(str(address), split, manual_dir)
-    rows = [], []
-    for pair in pairs:
-        with contextlib.suppress(ValueError):  # Too long for the window.
-            numbers = [model.rows(text, "fit")[0] for text in pair]
-            for side, row in zip(rows, numbers):
-                side.append(row)
-    if not rows[0]:
+    length = min(length or model.window, model.window)
+    rows = []
+    for pair in read_pairs(str(address), split, manual_dir):
+        with contextlib.suppress(ValueError):  # Too long for the model, or unknown.
+            both = np.stack([model.rows(text, "fit")[0] for text in pair])
+            if (both[:, length:] < 0).all():
+                rows.append(both[:, :length])
+    if not rows:
         raise DataError(
-            f"No pair of {address} fits the window of {model.window} symbols and the "
+            f"No pair of {address} is within {length} symbols a text and of the "
             "vocabulary of the model."
         )
-    return Data(*map(np.stack, rows), name=f"{address} {split}")
+    source, target = np.stack(rows, axis=1)
+    return Data(source, target, name=f"{address} {split}")
 
 
 def read_pairs(address, split, manual_dir=None):
