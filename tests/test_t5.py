@@ -11,6 +11,7 @@ import pytest
 from keras import ops
 
 import zoo
+from zoo.tools._measures import measure
 from zoo.trainers.data import DataError, open_for
 from zoo.trainers.pictures import PICTURES
 from zoo.trainers.texts import read_pairs
@@ -195,6 +196,22 @@ def test_multi30k_says_where_its_files_go(tmp_path, monkeypatch):
         with gzip.open(tmp_path / "multi30k" / f"val.{side}.gz", "wt") as file:
             file.write(text)
     assert read_pairs("multi30k:en-de", "validation") == [("b", "ab"), ("cc", "c")]
+
+
+def test_bleu_is_that_of_sacrebleu(tmp_path):
+    sacrebleu = pytest.importorskip("sacrebleu", reason="needs sacrebleu, in [data]")
+    model, texts = build(vocabulary="abc ", window=8), ["a b c a", "b b", "c a"]
+    made = model.translate(texts, num_beams=2)
+    lines = [f"{a}\t{b or 'a'}" for a, b in zip(texts, ["a b", "c", made[2]])]
+    (tmp_path / "test.tsv").write_text("\n".join(lines), "utf-8")
+    data = open_for(model, str(tmp_path), "test")
+    wanted = {"BLEU": {"num_beams": 2}, "BLEU greedy": {}}
+    found = measure(model, data, wanted)
+    references = [[line.split("\t")[1] for line in lines]]
+    for name, beams in (("BLEU", 2), ("BLEU greedy", None)):
+        made = model.translate(texts, num_beams=beams)
+        expected = sacrebleu.corpus_bleu(made, references).score
+        assert found[name] == pytest.approx(expected)
 
 
 def test_a_text_is_translated_on_the_command_line(tmp_path):
