@@ -63,7 +63,7 @@ def runs_by_itself(model, folder):
             given = {k: reference[f"{name}.input.{k}"] for k in parts["inputs"]}
             for key, found in ran.call(name, **given).items():
                 expected = reference[f"{name}.output.{key}"]
-                np.testing.assert_allclose(found, expected, atol=1e-5)
+                np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-5)
     if "generate" not in model.signatures():
         with pytest.raises(ValueError, match="makes nothing; it has"):
             ran.generate()

@@ -21,12 +21,9 @@ TRAINED = [
 @pytest.mark.slow
 def test_the_numbers_on_the_cards(mnist):
     verify = [sys.executable, "-m", "zoo.tools.main", "verify", *TRAINED, "--quick"]
-    done = subprocess.run(
-        verify,
-        env={**os.environ, "ZOO_MANUAL_DIR": str(mnist.folder.parent)},
-        capture_output=True,
-        text=True,
-    )
+    environment = {**os.environ, "ZOO_MANUAL_DIR": str(mnist.folder.parent)}
+    environment.pop("XLA_FLAGS", None)  # CI compiles fast; this computes for minutes.
+    done = subprocess.run(verify, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Verified {len(TRAINED)} presets: every number is" in done.stdout
 
