@@ -18,14 +18,18 @@ TRAINED = [
 ]
 
 
+# 10,000 samples of 20 evaluations are ten minutes: `zoo verify ddpm-mnist`.
+QUICK = [name for name in TRAINED if name != "ddpm-mnist"]
+
+
 @pytest.mark.slow
 def test_the_numbers_on_the_cards(mnist):
-    verify = [sys.executable, "-m", "zoo.tools.main", "verify", *TRAINED, "--quick"]
+    verify = [sys.executable, "-m", "zoo.tools.main", "verify", *QUICK, "--quick"]
     environment = {**os.environ, "ZOO_MANUAL_DIR": str(mnist.folder.parent)}
     environment.pop("XLA_FLAGS", None)  # CI compiles fast; this computes for minutes.
     done = subprocess.run(verify, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"Verified {len(TRAINED)} presets: every number is" in done.stdout
+    assert f"Verified {len(QUICK)} presets: every number is" in done.stdout
 
 
 def test_digits_can_be_read(mnist):
