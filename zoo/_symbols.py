@@ -12,6 +12,7 @@ NONE = -1e9  # Log p of what is not.
 FREE = -1  # In place of a symbol that is to be drawn.
 PIECE = 256  # Most symbols of one call of a loop, which stops where there are fewer.
 BLOCKS = 16, 64, PIECE  # Symbols that are read at once.
+SOON = 16  # Symbols that are written before it looks whether all have ended.
 
 
 class Symbols:
@@ -251,9 +252,8 @@ class Symbols:
             if held in (None, self.window):
                 whole = found[:, :, :done].reshape(size * beams, done)
                 state, last, held = self._remembered(whole, {}, start)
-            count = self._room(
-                held, min(PIECE if self.end is None else 16, length - done)
-            )
+            most = PIECE if self.end is None else SOON
+            count = self._room(held, min(most, length - done))
             part = np.pad(given[:, done : done + count], [(0, 0), (0, PIECE - count)])
             now = [ops.convert_to_tensor(a) for a in (part, np.int32(count))]
             arguments = state, last, scores, *now

@@ -16,11 +16,10 @@ from keras import ops
 from zoo._byte_pairs import BytePairs
 from zoo._model import BUCKETS, Model
 from zoo._noise import philox
-from zoo._symbols import FREE, Symbols, controls, picked
+from zoo._symbols import FREE, SOON, Symbols, controls, picked
 from zoo._text import ASCII, Letters, Reader
 from zoo.transformers._keras_hub import check_sizes, keras_hub, shrink
 
-PIECE = 16  # Symbols that are written before it looks whether all texts have ended.
 MOST = 64  # Texts that are translated at once.
 LONGEST = 4096  # Symbols of a window; no table of the weights is as long.
 
@@ -195,7 +194,7 @@ class T5(Reader, Symbols, Model):
             found = self._searched(given, beams, start)
         else:
             pieces, ended = [], np.zeros(len(source), bool)
-            for piece in self._written(noise, given, how, PIECE, start):
+            for piece in self._written(noise, given, how, SOON, start):
                 pieces.append(piece)
                 ended |= (piece == self.end).any(axis=1)
                 if ended.all():
