@@ -1,7 +1,8 @@
 """Read plain HDF5 files without HDF5, which a file that means harm can bring down.
 
 The library takes all memory, or worse, for some files of a few bytes. What h5py writes
-of groups and arrays is simple, and all that is read here; the rest is refused. Sections
+of groups and arrays is simple, and all that is read here; the rest is refused. An array
+is one block of numbers, as they are or shuffled and deflated. Sections
 are those of the HDF5 File Format Specification 3.0,
 https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html
 """
@@ -9,17 +10,18 @@ https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html
 import math
 import os
 import struct
+import zlib
 
 import numpy as np
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-SPACE, TYPE, LAYOUT, CONTINUED, GROUP = 0x1, 0x3, 0x8, 0x10, 0x11  # IV.A.2
+SPACE, TYPE, LAYOUT, FILTERS, CONTINUED, GROUP = 1, 3, 8, 0xB, 0x10, 0x11  # IV.A.2
+MESSAGES = (SPACE, TYPE, LAYOUT, FILTERS, GROUP)
 SKIPPED = {0x0, 0x4, 0x5, 0xC, 0xD, 0xE, 0x12}  # Padding, fill values, notes, times.
 REFUSED = {
     0x2: "has links of a newer kind",
     0x6: "has links of a newer kind",
     0x7: "is not one plain block of numbers in the file but in another",
-    0xB: "is not one plain block of numbers in the file but compressed",
 }
 CLASSES = (  # IV.A.2.d
     *("whole numbers", "other floating-point numbers", "times", "text", "bits"),
@@ -33,6 +35,12 @@ def _float(bits, exponent, fraction):
     """Return the datatype message of an IEEE number, little-endian; IV.A.2.d."""
     sizes = (0, bits, fraction, exponent, 0, fraction, 2 ** (exponent - 1) - 1)
     return struct.pack("<4BIHH4BI", 0x11, 0x20, bits - 1, 0, bits // 8, *sizes)
+
+
+def _deflated(size):
+    """Return the filter pipeline message of numbers of `size` bytes; IV.A.2.l."""
+    filters = (2, 8, 1, 1, b"shuffle", size, 0), (1, 8, 1, 1, b"deflate", 9, 0)
+    return b"\1\2" + bytes(6) + b"".join(struct.pack("<4H8sII", *f) for f in filters)
 
 
 FLOATS = {_float(32, 8, 23): np.dtype("<f4"), _float(16, 5, 10): np.dtype("<f2")}
@@ -65,24 +73,56 @@ class Reader:
 
     def array(self, name, header, shape):
         """Read an array that is one block of float16 or float32 and has `shape`."""
-        if self._message(header, LAYOUT, "<BB") != (3, 1):
-            raise ValueError(f"{name} is not one plain block of numbers in the file.")
-        at, size = self._message(header, LAYOUT, "<2xQQ")
         (kind,) = self._message(header, TYPE, "<B7x")
-        start, length = header[TYPE]
-        (form,) = self._unpack(f"<{min(length, 20)}s", start)
-        if form not in FLOATS:
+        form = FLOATS.get(self._start(header, TYPE, 20))
+        if form is None:
             held = CLASSES[min(kind & 15, 11)]
             raise ValueError(f"{name} is of {held}, not float16 or float32.")
         version, rank = self._message(header, SPACE, "<BB6x")
         found = self._message(header, SPACE, f"<8x{rank}Q")
         if version != 1 or found != shape:
             raise ValueError(f"{name} has the shape {found}; the model needs {shape}.")
+        layout = self._message(header, LAYOUT, "<BB"), FILTERS in header
+        read = {((3, 1), False): self._plain, ((3, 2), True): self._packed}.get(layout)
+        data = read and read(header, form, shape)
+        if data is None:
+            raise ValueError(
+                f"{name} is not one block of numbers, as they are or deflated."
+            )
+        return data.reshape(shape)
+
+    def _plain(self, header, form, shape):
+        """Return the numbers of a contiguous array, None if it is another."""
+        at, size = self._message(header, LAYOUT, "<2xQQ")
         count = math.prod(shape)
-        if size != count * FLOATS[form].itemsize or at + size > self.size:
-            raise ValueError(f"{name} is not one plain block of numbers in the file.")
+        if size == count * form.itemsize and at + size <= self.size:
+            self.file.seek(at)
+            return np.fromfile(self.file, form, count)
+
+    def _packed(self, header, form, shape):
+        """Return the numbers of a chunked array of one chunk, None if it is another.
+
+        It is half as long as the numbers or longer, so that no short file is long.
+        """
+        rank, size = len(shape) + 1, math.prod(shape) * form.itemsize
+        dimensions, tree, *chunk = self._message(header, LAYOUT, f"<2xBQ{rank}I")
+        node = self._unpack("<4sBBH16x", tree)
+        length, skipped, *start, at = self._unpack(f"<24xII{rank}QQ", tree)
+        if (
+            (dimensions, chunk) != (rank, [*shape, form.itemsize])
+            or self._start(header, FILTERS, 56) != _deflated(form.itemsize)
+            or (node, skipped, any(start)) != ((b"TREE", 1, 0, 1), 0, False)
+            or not size <= 2 * length <= 2 * (self.size - at)
+        ):
+            return None
         self.file.seek(at)
-        return np.fromfile(self.file, FLOATS[form], count).reshape(shape)
+        inflate = zlib.decompressobj()
+        try:
+            data = inflate.decompress(self.file.read(length), size + 1)
+        except zlib.error:
+            return None
+        if len(data) == size and inflate.eof:
+            return unshuffled(data, form)
 
     def _unpack(self, form, at):
         if at + struct.calcsize(form) > self.size:
@@ -96,6 +136,10 @@ class Reader:
             raise ValueError(f"it has a group or array without its message {kind}.")
         return self._unpack(form, at)
 
+    def _start(self, header, kind, most):
+        at, size = header.get(kind, (0, 0))
+        return self._unpack(f"<{min(size, most)}s", at)[0]
+
     def _header(self, at, name):
         """Return the messages of an object, kind to address and size; IV.A.1.a."""
         version, count, size = self._unpack("<BxH4xI4x", at)
@@ -107,7 +151,7 @@ class Reader:
             while count and at < end:
                 kind, size, flags = self._unpack("<HHB3x", at)
                 at, count = at + 8, count - 1
-                known = kind in (SPACE, TYPE, LAYOUT, GROUP) and kind not in found
+                known = kind in MESSAGES and kind not in found
                 if not (known or kind == CONTINUED or kind in SKIPPED) or flags & 2:
                     why = REFUSED.get(kind, f"is stored in an unusual way ({kind})")
                     raise ValueError(f"{name!r} {why}.")
@@ -166,3 +210,14 @@ class Reader:
         if not name or not end or b"/" in name:
             raise ValueError(f"it has a group with a name such as {name[:30]!r}.")
         return name.decode("utf-8", "backslashreplace")
+
+
+def shuffled(array):
+    """Return the bytes of an array, all first ones before all second ones."""
+    size = array.dtype.itemsize
+    return np.ascontiguousarray(array).view("u1").reshape(-1, size).T.tobytes()
+
+
+def unshuffled(data, form):
+    """Return the numbers whose bytes `shuffled` returned."""
+    return np.frombuffer(data, "u1").reshape(form.itemsize, -1).T.copy().view(form)

@@ -331,10 +331,10 @@ def _check_count(model, card, folder, weights):
             f"{LARGEST_MODEL:,} are allowed."
         )
     size = card["files"][WEIGHTS]["bytes"] if weights else math.inf
-    if size < 2 * count:  # float16 is the smallest that is stored.
+    if size < count:  # Half of float16 is the smallest that is stored.
         raise PresetError(
             f"{folder}/{WEIGHTS} has {size:,} bytes; {count:,} parameters need "
-            f"{2 * count:,} or more."
+            f"{count:,} or more."
         )
 
 

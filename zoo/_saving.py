@@ -1,21 +1,23 @@
 """Write presets, and read and write their weights: each file whole or not at all.
 
 A weights file is one that Keras reads too: at the path where Keras would put it, each
-variable as one plain block of float32 or float16, and nothing else. The private parts
-of Keras below have no public counterpart; the tests exercise each.
+variable as one block of float32 or float16, and nothing else. The private parts of
+Keras below have no public counterpart; the tests exercise each.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import zlib
 from pathlib import Path, PurePosixPath
 
 from zoo._card import card_text
 
 SCHEMA = 1
 WEIGHTS = "model.weights.h5"
-DTYPES = ("float32", "float16")
+DTYPES = ("float32", "float16", "bfloat16")
+TREE = 3_000  # bytes that HDF5 spends on an array that is deflated
 MOST_VARIABLES = 4_000  # of a model
 
 
@@ -28,7 +30,8 @@ def save_preset(model, folder, dtype="float32", files=(), **card):
     Args:
         model: The model.
         folder: Where to.
-        dtype: "float32" or "float16", of the weights in the file.
+        dtype: Of the weights in the file: "float32", "float16", or "bfloat16" for
+            float16 rounded to the eight bits of bfloat16 and deflated.
         files: Names of further files in `folder` that belong to the preset.
         **card: Entries of config.json; those that are None are left out.
 
@@ -209,8 +212,8 @@ def write_weights(model, path, dtype="float32"):
     """Write the weights of a model, without optimizer and metrics.
 
     Raises:
-        ValueError: `dtype` is not "float32" or "float16", a weight is not finite in
-            it, or the weights are no longer those that the model's arguments make.
+        ValueError: `dtype` is not one of DTYPES, a weight is not finite in it, or the
+            weights are no longer those that the model's arguments make.
     """
     import h5py
     import numpy as np
@@ -230,11 +233,36 @@ def write_weights(model, path, dtype="float32"):
         for name, variable in places(fresh).items():
             if variable is None:
                 continue
+            value = values[id(variable)]
+            if dtype == "bfloat16":
+                value = _rounded(value)
             with np.errstate(over="ignore"):  # Said below, with the name.
-                value = values[id(variable)].astype(dtype)
+                value = value.astype(dtype.removeprefix("b"))
             if not np.isfinite(value).all():
                 raise ValueError(f"{name} holds NaN or infinity as {dtype}; not saved.")
-            file[name] = value
+            if dtype != "bfloat16" or not _write_deflated(file, name, value):
+                file[name] = value
+
+
+def _rounded(value):
+    """Round to the eight significant bits of bfloat16, halves to even."""
+    import numpy as np
+
+    part, exponent = np.frexp(value)  # From 1/2 to 1, times a power of two.
+    return np.ldexp(np.rint(part * 256) / 256, exponent)
+
+
+def _write_deflated(file, name, value):
+    """Write an array deflated, if that pays; less than half would not be read."""
+    from zoo._hdf5 import shuffled
+
+    packed = zlib.compress(shuffled(value), 9)
+    if not value.nbytes / 2 <= len(packed) < value.nbytes - TREE:
+        return False
+    options = {"chunks": value.shape, "shuffle": True, "compression": 9}
+    made = file.create_dataset(name, value.shape, value.dtype, **options)
+    made.id.write_direct_chunk((0,) * value.ndim, packed)
+    return True
 
 
 def read_weights(path, model):
