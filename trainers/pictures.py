@@ -57,7 +57,8 @@ def save_samples(model, path, test=None, train=None):
 def save_text(model, path, test=None, train=None, num=4, length=500):
     """Write a few texts of a preset, seed 0, from the start of a line where it can.
 
-    Of a model from text to text, what it makes of the first of `test`.
+    Of a model from text to text, what it makes of the first of `test`; of one that
+    fills in, what it finds in lines of `test`.
     """
     if model.pairs:
         data = train if test is None else test
@@ -66,10 +67,28 @@ def save_text(model, path, test=None, train=None, num=4, length=500):
         triples = zip(source, model.translate(source), target)
         texts = [f"{a}\n-> {b}\n   ({c})" for a, b, c in triples]
         return Path(path).write_text("\n\n".join(texts) + "\n", "utf-8")
+    if "fill" in model.verbs():
+        lines = _filled(model, (train if test is None else test).text)
+        texts = "\n".join([*lines, "", *model.generate(num, seed=0)])
+        return Path(path).write_text(texts + "\n", "utf-8")
     prompt = "\n" if "\n" in model.vocabulary else ""
     texts = model.generate(num, seed=0, length=length, prompt=prompt)
     between = f"\n\n{'-' * 40}\n\n"
     Path(path).write_text(between.join(t.strip("\n") for t in texts) + "\n", "utf-8")
+
+
+def _filled(model, text, num=12, top=3):
+    """Return lines with a word hidden, seed 0, what was there and what is likely."""
+    generator, shown = np.random.default_rng(0), []
+    lines = [line for line in text.splitlines() if 6 <= line.count(" ") <= 10]
+    for i in generator.permutation(len(lines))[:num]:
+        words = lines[i].split()
+        place = generator.integers(len(words))
+        words[place], was = "[MASK]", words[place]
+        (found,) = model.fill(" ".join(words), top=top)
+        likely = ", ".join(f"{piece} {odds:.2f}" for piece, odds in found)
+        shown.append(f"{' '.join(words)}\n-> {likely}\n   ({was})\n")
+    return shown
 
 
 def save_sound(model, path, test=None, train=None):

@@ -222,6 +222,27 @@ class BERT(Reader, Model):
         special[self._tokens.special] = NONE
         return logits + ops.convert_to_tensor(special)
 
+    def recover(self, symbols, hidden):
+        """Return what is likeliest where symbols are hidden, all at once.
+
+        Args:
+            symbols: NumPy (N, steps) of the numbers of pieces, at most `window` each.
+            hidden: NumPy (N, steps), true where the model may not look.
+
+        Returns:
+            NumPy (N, steps) int32, `symbols` with its answers in the hidden places.
+        """
+        shown = np.where(hidden, self._tokens.mask, symbols)
+        first, last = ((0, 0), (1, 0)), ((0, 0), (0, 1))
+        row = np.pad(shown, first, constant_values=self._tokens.first)
+        row = np.pad(row, last, constant_values=self._tokens.last)
+        best = self._run("_best", row.astype("int32"), rows=64)[:, 1:-1]
+        return np.where(hidden, best, symbols).astype("int32")
+
+    def _best(self, row):
+        logits = self._speakable(self._logits(row))
+        return ops.cast(ops.argmax(logits, axis=-1), "int32")
+
     def embed(self, texts):
         """Return numbers that stand for whole texts: the mean over their pieces.
 
