@@ -30,7 +30,7 @@ def mnist(tmp_path_factory):
         pytest.skip("needs MNIST's files in ../shared/data/mnist")
     from zoo.trainers.data import open_data
 
-    os.environ["TFDS_DATA_DIR"] = str(tmp_path_factory.mktemp("tfds"))
+    os.environ.setdefault("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
 
     def mnist(split, labels=False):
         return open_data("tfds:mnist", split, (28, 28, 1), labels, folder)

@@ -67,6 +67,14 @@ def runs_by_itself(model, folder):
     if "generate" not in model.signatures():
         with pytest.raises(ValueError, match="makes nothing; it has"):
             ran.generate()
+        if model.medium == "translation":
+            texts = ["abc", "b"]
+            assert ran.translate(texts) == model.translate(texts)
+            assert ran.translate("b") == model.translate("b")
+            drawn = model.translate(texts, seed=3, temperature=1)
+            assert ran.translate(texts, seed=3, temperature=1) == drawn
+            with pytest.raises(ValueError, match="texts of 1 to 13 symbols"):
+                ran.translate("a" * 14)
         return
     long = {"length": 5} if model.medium in ("text", "music") else {}
     pairs = zip(ran.generate(3, seed=7, **long), model.generate(3, seed=7, **long))
@@ -269,6 +277,53 @@ def test_every_trained_preset_runs_by_itself(name, tmp_path):
     assert (about["preset"], about["licence"]) == (name, model.card["licence"])
     assert about["weights_sha256"] == model.card["files"]["model.weights.h5"]["sha256"]
     runs_by_itself(model, tmp_path / name)
+
+
+@here
+def test_an_export_translates_on_the_command_line(tmp_path):
+    model = build("T5")
+    model.export(tmp_path / "t5", "litert", verbose=False)
+    call = [sys.executable, "-m", "zoo.tools.main", "run", tmp_path / "t5"]
+    done = subprocess.run([*call, "--prompt=abc"], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [model.translate("abc")], done.stderr
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode
+    assert "This translates: say what" in done.stderr
+    out = f"--out={tmp_path / 'x.txt'}"
+    done = subprocess.run([*call, "--prompt=b", out], capture_output=True, text=True)
+    assert (tmp_path / "x.txt").read_text() == model.translate("b") + "\n", done.stderr
+
+
+@here
+@pytest.mark.parametrize("count", [3, 20, 39, 40, 70])
+def test_prompts_are_read_in_blocks(long_reader, count, monkeypatch):
+    """As Keras reads them, also those longer than the window."""
+    model, ran = long_reader
+    assert [s for s in ran.signatures if "prefill" in s] == ["prefill_16"]
+    calls, call = [], Exported.call
+    monkeypatch.setattr(
+        Exported,
+        "call",
+        lambda self, s, **given: (calls.append(s), call(self, s, **given))[1],
+    )
+    given = {"prompt": ("abca" * 20)[:count], "length": 50, "seed": 1}
+    assert ran.generate(2, **given) == model.generate(2, **given)
+    # Of a full window the last half or more is read, and again whenever it is full.
+    held = count if count < 40 else 20 + (count - 40) % 20
+    assert calls[: held // 16] == ["prefill_16"] * (held // 16)
+    assert calls[held // 16] == "step"
+    given = {"prompt": given["prompt"], "length": 20, "seed": 2}
+    assert "".join(ran.stream(**given)) == "".join(model.stream(**given))
+
+
+@pytest.fixture(scope="module")
+def long_reader(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    model = zoo.GPT("abc", window=40, width=8, depth=1, heads=2)
+    model.set_weights([5 * w for w in model.get_weights()])
+    folder = tmp_path_factory.mktemp("gpt") / "gpt"
+    model.export(folder, "litert", verbose=False)
+    return model, Exported(folder)
 
 
 @here

@@ -33,25 +33,25 @@ def test_the_numbers_on_the_cards(mnist):
 
 
 def test_digits_can_be_read(mnist):
-    images, labels = mnist("test[:1000]", labels=True)[np.arange(1000)]
+    images, labels = mnist("test[:300]", labels=True)[np.arange(300)]
     judge = zoo.load("lenet-mnist")
     assert metrics.accuracy(judge.classify(images), labels) > 0.98
-    for name in ("vae-mnist", "iwae-mnist", "ae-mnist"):
+    for name in ("vae-mnist", "ae-mnist"):
         again = zoo.load(name).reconstruct(images)
         assert metrics.accuracy(judge.classify(again), labels) > 0.94, name
-    asked = np.arange(200) % 10
-    drawn = zoo.load("cvae-mnist").generate(200, seed=5, labels=asked)
+    asked = np.arange(100) % 10
+    drawn = zoo.load("cvae-mnist").generate(100, seed=5, labels=asked)
     assert metrics.accuracy(judge.classify(drawn), asked) > 0.95
 
 
 def test_fine_tuning_improves_on_new_pictures(mnist):
     """Upside-down digits: a few steps must make them likelier."""
-    images = mnist("train[:2000]")[np.arange(2000)][:, ::-1].copy()
+    images = mnist("train[:600]")[np.arange(600)][:, ::-1].copy()
     model = zoo.load("vae-mnist")
-    before = model.elbo(images[1800:], samples=5).mean()
+    before = model.elbo(images[500:], samples=5).mean()
     model.compile()
-    model.fit(images[:1800], batch_size=100, epochs=2, verbose=0)
-    assert model.elbo(images[1800:], samples=5).mean() > before + 5
+    model.fit(images[:500], batch_size=50, verbose=0)
+    assert model.elbo(images[500:], samples=5).mean() > before + 5
 
 
 def test_real_digits_are_likelier_than_noise(mnist):

@@ -18,7 +18,7 @@ _TEMPERATURE = flags.DEFINE_float("temperature", None, "Below 1 plainer; 0 likel
 _OUT = flags.DEFINE_string("out", None, "File to write; NAME.png, … if unset.")
 
 WRITES = {"images": [".png"], "text": [".txt"], "music": [".mid", ".wav", ".png"]}
-WRITES["speech"] = [".wav", ".png"]
+WRITES |= {"speech": [".wav", ".png"], "translation": [".txt"]}
 
 
 def write(name, stem, medium, load, more=()):
@@ -41,6 +41,7 @@ def write(name, stem, medium, load, more=()):
     asking = (_GUIDANCE, _LENGTH, _TEMPERATURE, _PROMPT, *more)
     asked = {f.name: f.value for f in asking if f.value is not None}
     makers = {"images": _images, "text": _text, "music": _music, "speech": _speech}
+    makers["translation"] = _translation
     written = makers[medium](load, path, asked)
     if written:
         seconds = time.perf_counter() - start
@@ -95,6 +96,18 @@ def _text(load, path, asked):
         return None
     path.write_text(joined, "utf-8")
     return f"{path}, {len(texts)} texts"
+
+
+def _translation(load, path, asked):
+    """Print what follows from the text that is given as prompt, or write it."""
+    if "prompt" not in asked:
+        raise app.UsageError('This translates: say what, by --prompt "…".')
+    made = load().translate(asked.pop("prompt"), seed=_SEED.value, **asked)
+    if not _OUT.value:
+        print(made)
+        return None
+    path.write_text(made + "\n", "utf-8")
+    return f"{path}, 1 text"
 
 
 def _music(load, path, asked):

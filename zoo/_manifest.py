@@ -112,7 +112,11 @@ def _signatures(model, batches, rows):
                     inputs[key]["default"] = round(float(example[0]), 4)
                 same = np.unique(example)
                 begins = model.medium != "translation" or key == "symbol"
-                fixed = method == "_step" and begins and not key.startswith("noise")
+                fixed = (
+                    method in ("_step", "_prefill")
+                    and begins
+                    and not key.startswith("noise")
+                )
                 if fixed and len(same) == 1:
                     inputs[key]["start"] = same[0].item()
             meaning = OF.get(name, MADE.get(model.medium, ""))
@@ -131,7 +135,7 @@ def _signatures(model, batches, rows):
 def _output(signature, key, meaning):
     if signature == "classify":
         return "Probabilities."
-    if signature != "step":
+    if signature != "step" and not key.startswith("state"):
         return meaning
     return {
         "logits": "Log-odds of the next symbol.",
@@ -169,6 +173,7 @@ def _meaning(model, method, key):
             "Symbols that are so, such as those of a prompt; -1 for one to be drawn.",
         ),
         "temperature": ([0, None], "1 as learned, less is plainer, 0 the likeliest."),
+        "symbols": ([0, last.get("symbols")], "Those that follow."),
         "symbol": (
             [0, last.get("symbols", 0) + 1],
             "The symbol before; at the beginning `start`, which is none of them.",

@@ -2,6 +2,7 @@
 
     model = Exported("vae")                 what `zoo export … --out vae` wrote
     images = model.generate(16, seed=0)     the samples that the preset makes
+    english = model.translate("Ein Hund.")  of a model from text to text
 
 Neither Keras nor TensorFlow is imported. What is here is what an app does too: draw
 noise, fill in conditions, call a signature, and turn numbers into pictures or text.
@@ -237,26 +238,79 @@ class Exported:
         else:
             raise ValueError("zoo run writes music from its beginning, without prompt.")
         noise = philox(seed).random((num, length), dtype="float32")
-        state, held, before = self.start(num), 0, []
-        window = facts.get("window")
-        for i in range(len(begun) + length):
+        found = np.tile(np.array(begun, "int32"), (num, 1))
+        yield from found.T
+        state, held, window = *self._remembered(found), facts.get("window")
+        for step in noise.T:
             if held == window:  # It is full: go on from its last half.
-                state, held = self.start(num), window // 2
-                for symbol in before[-held:]:
-                    out = self.call("step", **state)
-                    state = {**out, "symbol": symbol}
-                    del state["logits"]
+                state, held = self._remembered(found)
             out, held = self.call("step", **state), held + 1
-            logits = out.pop("logits")
-            if i < len(begun):
-                symbol = np.full(num, begun[i])
-            else:
-                symbol = _drawn(logits, noise[:, i - len(begun)], temperature)
-            state, before = (
-                {**out, "symbol": symbol},
-                [*before, symbol][-(window or 1) :],
-            )
+            symbol = _drawn(out.pop("logits"), step, temperature)
+            state = {**out, "symbol": symbol}
+            if window:
+                found = np.column_stack([found, symbol])
             yield symbol
+
+    def _remembered(self, symbols):
+        """Read the beginnings of sequences, (num, steps), or their last part.
+
+        By the longest `prefill` that fits, then by `step`; as Keras does.
+
+        Returns:
+            The inputs of the next `step`, and how many symbols its state holds.
+        """
+        window, steps = self.about["facts"].get("window"), symbols.shape[1]
+        if window and steps >= window:
+            held = window // 2 + (steps - window) % (window - window // 2)
+            symbols = symbols[:, -held:]
+        state, left = self.start(len(symbols)), symbols
+        sizes = [n.partition("prefill_")[2] for n in self.signatures]
+        sizes = sorted(int(size) for size in sizes if size)
+        while left.shape[1]:
+            size = max((s for s in sizes if s <= left.shape[1]), default=1)
+            if size > 1:
+                out = self.call(f"prefill_{size}", symbols=left[:, :size], **state)
+            else:
+                out = self.call("step", **state)
+                del out["logits"]
+            state, left = {**out, "symbol": left[:, size - 1]}, left[:, size:]
+        return state, symbols.shape[1]
+
+    def translate(self, texts, seed=None, temperature=0.0):
+        """Return for each text the one that follows from it, by `encode` and `decode`.
+
+        Args:
+            texts: A text, or a list of them.
+            seed: Where something is drawn, as for `generate`.
+            temperature: 0 for the likeliest symbol each time, 1 to draw it.
+        """
+        facts, each = self.about["facts"], [texts] if isinstance(texts, str) else texts
+        end, window = facts["end"], facts["window"]
+        source = np.full((len(each), window), -1, "int32")
+        for row, text in zip(source, each):
+            numbers = [*self._numbers(text), end]
+            if not 2 <= len(numbers) <= window:
+                raise ValueError(
+                    f"translate takes texts of 1 to {window - 1} symbols; one has "
+                    f"{len(numbers) - 1}."
+                )
+            row[: len(numbers)] = numbers
+        state = self.call("encode", source=source)
+        state = {f"state_{name}": array for name, array in state.items()}
+        state["symbol"] = np.full(len(each), facts["symbols"], "int32")
+        noise, found = philox(seed).random(source.shape, dtype="float32"), []
+        for step in noise.T:
+            out = self.call("decode", **state)
+            symbol = _drawn(out.pop("logits"), step, temperature)
+            found.append(symbol)
+            state = {**out, "symbol": symbol}
+            if (np.stack(found) == end).any(axis=0).all():
+                break
+        made = [
+            "".join(self._texts(itertools.takewhile(lambda n: n != end, row)))
+            for row in np.stack(found, axis=1)
+        ]
+        return made[0] if isinstance(texts, str) else made
 
     def _numbers(self, text):
         if self._pairs:

@@ -15,6 +15,7 @@ from keras import ops
 
 from zoo._byte_pairs import BytePairs
 from zoo._model import Model
+from zoo._symbols import BLOCKS
 from zoo._text import ASCII, Letters, Text
 from zoo.transformers._keras_hub import check_sizes, keras_hub
 from zoo.transformers._published import numbers
@@ -153,6 +154,20 @@ class GPT(Text, Model):
     def _attention(self, symbols):
         maps = self._read(self._before(symbols), self.start(symbols.shape[0]))[2]
         return ops.stack(maps, axis=1)
+
+    def signatures(self):
+        found = super().signatures()
+        state = found["step"][1]["state"]
+        for size in BLOCKS:
+            if size < self.window:
+                symbols = np.zeros((1, size), "int32")
+                last = np.full(1, self.symbols, "int32")
+                block = {"symbols": symbols, "symbol": last, "state": state}
+                found[f"prefill_{size}"] = "_prefill", block
+        return found
+
+    def _prefill(self, symbols, symbol, state):
+        return {"state": self.remember(state, symbol, symbols)}
 
     def _embedded(self, symbols, place, training=False):
         table = self.backbone.token_embedding(symbols)
