@@ -214,6 +214,28 @@ def test_bleu_is_that_of_sacrebleu(tmp_path):
         assert found[name] == pytest.approx(expected)
 
 
+def test_attention_is_that_of_each_symbol_to_its_source(tmp_path):
+    model = build()
+    read, source, maps = model.attention("abc", "ba")
+    assert (read, source) == (["", "b", "a"], ["a", "b", "c", ""])
+    assert maps.shape == (2, 2, 3, 4)
+    np.testing.assert_allclose(maps.sum(axis=-1), 1, atol=1e-5)
+    again = model.attention("abc", "bc")[2]
+    np.testing.assert_allclose(maps[:, :, :2], again[:, :, :2], atol=1e-5)
+    assert np.abs(maps[:, :, 2] - again[:, :, 2]).max() > 1e-3
+    # Of keys all alike, none is looked at more.
+    for layer in model.backbone.decoder_transformer_layers:
+        kernel = layer.cross_attention.key_projector.kernel
+        kernel.assign(np.zeros(kernel.shape))
+    model._functions.clear()
+    np.testing.assert_allclose(model.attention("abc", "ba")[2], 0.25, atol=1e-6)
+    assert model.attention("ab")[0][1:] == [*model.translate("ab")][:5]
+    model.save_preset(tmp_path / "t5", summary="Tiny.")
+    call = [sys.executable, "-m", "zoo.tools.main", "info", "t5", "--attention", "ab"]
+    said = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert "looks at each of 'a', 'b', an end, from the left" in said
+
+
 def test_a_text_is_translated_on_the_command_line(tmp_path):
     model = build()
     model.save_preset(tmp_path / "t5", summary="Tiny.")

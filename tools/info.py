@@ -36,25 +36,28 @@ def _draw(name, stem, text):
     model, path = zoo.load(name), f"{stem}-attention.png"
     if not hasattr(model, "attention"):
         raise app.UsageError(f"{name} is a {type(model).__name__}, without attention.")
-    read, maps = model.attention(text)
+    read, *source, maps = model.attention(text)
     import numpy as np
 
     from zoo._png import save_grid
 
-    depth, heads, size, _ = maps.shape
-    scale = max(1, 96 // size)
-    maps = maps.reshape(depth * heads, size, size, 1)
+    depth, heads, *size = maps.shape
+    scale = max(1, 96 // max(size))
+    maps = maps.reshape(depth * heads, *size, 1)
     maps = np.sqrt(maps).repeat(scale, axis=1).repeat(scale, axis=2)
     save_grid(path, maps, columns=heads)
     print(
         f"Wrote {path}: {depth} layers from the top, {heads} heads each. In a map, a "
         f"row is a symbol that is read, from the top {_shown(read)}, and says how much "
-        "it looks at each of them, from the left."
+        f"it looks at each of {_shown(*source) if source else 'them'}, from the left."
     )
 
 
 def _shown(read, most=8):
     """Return symbols as a message names them; the start may have no text."""
-    shown = [repr(text) if text else "the start" for text in read]
+    shown = [
+        repr(text) if text else "an end" if i else "the start"
+        for i, text in enumerate(read)
+    ]
     left = len(shown) - most
     return ", ".join(shown[:most]) + (f" and {left} more" if left > 0 else "")

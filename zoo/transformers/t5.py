@@ -222,6 +222,35 @@ class T5(Reader, Symbols, Model):
         each = counted * picked(logits, ops.maximum(target, 0))
         return ops.sum(each, axis=1) / ops.sum(counted, axis=1)
 
+    def attention(self, text, target=None):
+        """Return how much each symbol of a translation looks at each of its source.
+
+        Args:
+            text: The source.
+            target: The translation; None for that of `translate`.
+
+        Returns:
+            The m symbols of the target and the n of the source as texts, "" for an end
+            or a start; and NumPy (depth, heads, m, n), of which each row sums to 1. A
+            row is the place at which its symbol is read, to find the one that follows.
+        """
+        if target is None:  # Of one without an end, all but the last symbol.
+            target = self.text(self.numbers(self.translate(text))[: self.window - 1])
+        target = [self.rows(target, "attention")] if target else []
+        source = self.rows(text, "attention")
+        row = target[0] if target else np.full_like(source, FREE)
+        count, size = ((r[0] >= 0).sum() for r in (row, source))
+        maps = self._run("_attention", source, np.maximum(row, 0))[0]
+        shown = [
+            ["", *map(self.text, row[0, : max(count - 1, 0)])],
+            [*map(self.text, source[0, :size])],
+        ]
+        return *shown, maps[:, :, : len(shown[0]), :size]
+
+    def _attention(self, source, target):
+        maps = self._read(self._before(target), self.begin(source))[2]
+        return ops.stack(maps, axis=1)
+
     # How it writes
 
     def begin(self, source):
@@ -248,6 +277,11 @@ class T5(Reader, Symbols, Model):
         return state
 
     def read(self, symbols, state, training=False):
+        logits, state, _ = self._read(symbols, state)
+        return logits, state
+
+    def _read(self, symbols, state):
+        """Read on from a state: return logits, the state and maps of the source."""
         place, steps = state["place"][0], symbols.shape[1]
         new = {**state, "place": state["place"] + steps}
         x = self.backbone.token_embedding(symbols)
@@ -256,6 +290,7 @@ class T5(Reader, Symbols, Model):
         seen = ops.arange(self.window)[None] <= place + ops.arange(steps)[:, None]
         bias = ops.where(seen, ops.cast(far, "float32"), -1e9)
         source = ops.where(state["seen"][:, None, None] > 0, 0.0, -1e9)
+        maps = []
         for i, layer in enumerate(layers):
             y = layer.self_attention_layer_norm(x)
             own = layer.self_attention
@@ -263,13 +298,14 @@ class T5(Reader, Symbols, Model):
             for name, value in zip((f"keys{i}", f"values{i}"), update):
                 value = ops.cast(self._apart(value), state[name].dtype)
                 new[name] = ops.slice_update(state[name], [0, 0, place, 0], value)
-            x = x + self._looked(own, y, new[f"keys{i}"], new[f"values{i}"], bias)
+            x = x + self._looked(own, y, new[f"keys{i}"], new[f"values{i}"], bias)[0]
             y = layer.cross_attention_layer_norm(x)
             past = state[f"source_keys{i}"], state[f"source_values{i}"]
-            x = x + self._looked(layer.cross_attention, y, *past, source)
+            found, shares = self._looked(layer.cross_attention, y, *past, source)
+            x, maps = x + found, [*maps, shares]
             y = layer.input_projector(layer.layer_norm(x))
             x = x + layer.output_projector(y)
-        return self._logits(self.backbone.decoder_layer_norm(x)), new
+        return self._logits(self.backbone.decoder_layer_norm(x)), new, maps
 
     def step(self, symbol, state):
         logits, state = self.read(symbol[:, None], state)
@@ -283,13 +319,16 @@ class T5(Reader, Symbols, Model):
         return {"encode": ("begin", {"source": source}), "decode": ("_step", step)}
 
     def _looked(self, attention, y, keys, values, bias):
-        """Return what queries of y find among keys; T5 does not scale their product."""
+        """Return what queries of y find among keys, and how much they look at each.
+
+        T5 does not scale their product.
+        """
         query = self._apart(attention.query_projector(y))
         near = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2)))
         shares = ops.softmax(ops.cast(near, "float32") + bias)
         found = ops.matmul(ops.cast(shares, values.dtype), values)
         found = ops.transpose(found, (0, 2, 1, 3))
-        return attention.output_projector(ops.reshape(found, y.shape))
+        return attention.output_projector(ops.reshape(found, y.shape)), shares
 
     def _apart(self, x):
         """Return the heads apart: (n, steps, width) -> (n, heads, steps, …)."""
