@@ -108,6 +108,19 @@ def test_a_recipe_names_an_optimizer_and_builds_nothing_else(optimizer):
         model.compile()
 
 
+def test_any_optimizer_of_keras_by_its_name():
+    for name in ("lamb", "Lamb", "adafactor", "SGD"):
+        model = Affine()
+        vars(model)["recipe"] = {"optimizer": {"name": name, "learning_rate": 0.25}}
+        model.compile()
+        assert type(model.optimizer).__name__.lower() == name.lower()
+        assert float(model.optimizer.learning_rate) == 0.25
+    for name in ("lamp", "optimizer ", "schedules", "get", "x" * 99):
+        vars(model)["recipe"] = {"optimizer": {"name": name, "learning_rate": 0.25}}
+        with pytest.raises(ValueError, match=f"Keras has no optimizer '{name[:50]}'"):
+            model.compile()
+
+
 class Half(Model):
     """Half-precision y = w x, whose loss is `size` times the mean of y."""
 

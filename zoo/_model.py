@@ -44,6 +44,7 @@ class Model(keras.Model):
         pairs: Whether it learns from two arrays: of images of that shape, or of texts.
         starts_from: Other classes whose weights it can go on from.
         slow_in_xla: Whether TensorFlow on a CPU runs its verbs faster without XLA.
+        learns_by: Name and rate of the optimizer that it has without a recipe.
     """
 
     medium = "images"
@@ -53,6 +54,7 @@ class Model(keras.Model):
     pairs = False
     starts_from = ()
     slow_in_xla = False
+    learns_by = "adam", 1e-3
 
     def __new__(cls, *args, **kwargs):
         model = super().__new__(cls, *args, **kwargs)
@@ -236,7 +238,8 @@ class Model(keras.Model):
 
         Args:
             optimizer: A Keras optimizer, its name, or a dict with one for each name
-                in `turns()`. None takes the recipe's, at its starting rate.
+                in `turns()`. None takes the recipe's, at its starting rate, or that
+                of the class, `learns_by`.
             jit_compile: Whether XLA compiles the step: True, False or "auto". Of
                 several devices on TensorFlow, each compiles loss and gradients.
             **kwargs: As in `keras.Model.compile`, without `loss`.
@@ -246,7 +249,8 @@ class Model(keras.Model):
         kwargs["jit_compile"], self._jit_replicas = split_jit(self, jit_compile)
         with scope(self):
             if optimizer is None:
-                optimizer = from_recipe(self.recipe, names)
+                own = dict(zip(("name", "learning_rate"), self.learns_by))
+                optimizer = from_recipe({"optimizer": own, **self.recipe}, names)
             if isinstance(optimizer, dict):
                 optimizer = Team(optimizer, {name: layer for name, layer, _ in turns})
                 kwargs["auto_scale_loss"] = False  # Each member scales its own.

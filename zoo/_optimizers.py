@@ -47,8 +47,11 @@ def _optimizer(entry, schedule, steps):
             warmup_target=rate if warmup else None,
             warmup_steps=warmup,
         )
-    optimizer = keras.optimizers.get(entry["name"])
-    return type(optimizer)(**config)
+    known = {n.lower(): kind for n, kind in vars(keras.optimizers).items()}
+    kind = known.get(entry["name"].lower())  # keras.optimizers.get has no Lamb.
+    if not (isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer)):
+        raise ValueError(f"Keras has no optimizer {entry['name'][:50]!r}.")
+    return kind(**config)
 
 
 class Team(keras.optimizers.Optimizer):

@@ -3,8 +3,6 @@
 import contextlib
 import sys
 
-from keras.src.backend.common.stateless_scope import in_stateless_scope
-
 from zoo._backend import NAME
 
 LARGEST = 1_000_000  # Of each size: keras-hub tries larger ones out in memory.
@@ -44,12 +42,6 @@ def check_sizes(name, least, window, width, depth, heads, hidden, dropout):
             f"[0, 1); these are {window!r}, {width!r} and {heads!r}, {depth!r}, "
             f"{hidden!r} and {dropout!r}, of which none may be above {LARGEST:,}."
         )
-
-
-def shrink(variable, factor):
-    """Multiply what a variable begins with; an outline of a model has no values yet."""
-    if not in_stateless_scope():
-        variable.assign(variable * factor)
 
 
 @contextlib.contextmanager

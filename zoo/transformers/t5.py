@@ -18,7 +18,7 @@ from zoo._model import BUCKETS, Model
 from zoo._noise import philox
 from zoo._symbols import FREE, SOON, Symbols, controls, picked
 from zoo._text import ASCII, Letters, Reader
-from zoo.transformers._keras_hub import check_sizes, keras_hub, shrink
+from zoo.transformers._keras_hub import check_sizes, keras_hub
 
 MOST = 64  # Texts that are translated at once.
 LONGEST = 4096  # Symbols of a window; no table of the weights is as long.
@@ -47,6 +47,10 @@ class T5(Reader, Symbols, Model):
     """
 
     medium = "translation"
+    # T5's table of symbols begins with numbers near 1, other weights near 0.1, and its
+    # logits are scaled down: steps are relative to what they change, or it hardly
+    # learns (You et al., 2020, https://arxiv.org/abs/1904.00962).
+    learns_by = "lamb", 0.01
     pairs = True
     noise = Model.noise  # It makes nothing of noise alone.
 
@@ -87,9 +91,6 @@ class T5(Reader, Symbols, Model):
         for layer in self.backbone._flatten_layers():
             if hasattr(layer, "relative_attention_buckets"):
                 layer.supports_masking = True
-        # keras-hub begins with numbers near 1, made for an optimizer whose steps are
-        # relative to them; Adam would hardly move such a table.
-        shrink(self.backbone.token_embedding.embeddings, width**-0.5)
         self.built = True
 
     # How it learns
