@@ -47,10 +47,10 @@ class T5(Reader, Symbols, Model):
     """
 
     medium = "translation"
-    # T5's table of symbols begins with numbers near 1, other weights near 0.1, and its
-    # logits are scaled down: steps are relative to what they change, or it hardly
-    # learns (You et al., 2020, https://arxiv.org/abs/1904.00962).
-    learns_by = "lamb", 0.01
+    # T5's table of symbols begins with numbers near 1, its queries with numbers near
+    # 0.02: steps are relative to what they change, or it hardly learns (LAMB: You et
+    # al., 2020, https://arxiv.org/abs/1904.00962).
+    learns_by = "lamb", 0.005
     pairs = True
     noise = Model.noise  # It makes nothing of noise alone.
 
