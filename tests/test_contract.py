@@ -199,6 +199,8 @@ def rows(model, num=24):
 
 def optimizers(model, rate=1e-2):
     names = dict.fromkeys(name for name, _, _ in model.turns())
+    if model.learns_by[0] == "lamb":
+        return keras.optimizers.Lamb(2 * rate)
     if len(names) == 1:
         return keras.optimizers.Adam(rate)
     return {name: keras.optimizers.Adam(rate, beta_1=0.5) for name in names}
