@@ -260,16 +260,17 @@ def test_litert_needs_no_flex_and_holds_each_weight_once(tmp_path, capsys):
     assert f"vae.tflite: {len(content):,} bytes" in printed
 
 
-TRAINED = [
-    name
-    for name in zoo.presets()
-    if "model.weights.h5" in _registry.read(_registry.home() / name)["files"]
-]
+CARDS = {name: _registry.read(_registry.home() / name) for name in zoo.presets()}
+TRAINED = {  # The last, by name, of each class.
+    card["model"]: name
+    for name, card in CARDS.items()
+    if "model.weights.h5" in card["files"]
+}
 
 
 @here
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", TRAINED.values())
 def test_every_trained_preset_runs_by_itself(name, tmp_path):
     model = zoo.load(name)
     model.export(tmp_path / name, "litert", verbose=False)
@@ -554,6 +555,7 @@ def test_an_error_of_the_other_process_comes_back(tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
+@here
 def test_the_command(tmp_path):
     build("VAE-classes").save_preset(tmp_path / "mine", limits="Not for use.")
     command = [sys.executable, "-c", "from zoo.tools.main import run; run()"]

@@ -227,6 +227,7 @@ np.testing.assert_array_equal(ops.convert_to_numpy(model.seed.state), seed + [0,
 
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow trains in one process")
+@pytest.mark.once  # What starts and watches workers knows no backend.
 def test_a_killed_worker_ends_the_run_and_the_same_command_resumes(tmp_path):
     """Two workers; one is killed; the resumed run ends as an unbroken one does."""
     strategy = {"jax": "data_parallel", "torch": "ddp"}[BACKEND]

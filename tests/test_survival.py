@@ -140,6 +140,7 @@ def test_killed_at_random_moments(workshop, uninterrupted):
     assert_same(workshop, "random")
 
 
+@pytest.mark.once
 def test_sigterm_saves_and_exits_143(workshop, uninterrupted):
     process = start(workshop, "asked")
     for line in process.stdout:
