@@ -164,16 +164,18 @@ class Model(keras.Model):
             labels = np.arange(num) % self.classes
         return {"labels": self._labels(labels, num)}
 
-    def save_preset(self, folder, **card):
+    def save_preset(self, folder, dtype="float32", **card):
         """Write a preset that `zoo.load(folder)` reads: weights, config and card.
 
         Args:
             folder: Where to; it is made if missing, and files in it are replaced.
+            dtype: Of the weights in the file: "float32", "float16", or "bfloat16", the
+                smallest: float16 rounded to the eight bits of bfloat16 and deflated.
             **card: Entries of config.json to set, such as `summary` or `licence`.
         """
         from zoo._saving import save_preset
 
-        save_preset(self, folder, **card)
+        save_preset(self, folder, dtype, **card)
 
     def export(
         self,
