@@ -99,6 +99,7 @@ HARMFUL = {
     "few bytes for many": {"packed": zlib.compress(bytes(40_000), 9)},
     "a byte too many": {"packed": zlib.compress(BYTES + b"\0", 9)},
     "a byte too few": {"packed": zlib.compress(BYTES[:-1], 9)},
+    "something after it": {"packed": PACKED + b"more"},
     "half a stream": {"packed": PACKED[: len(PACKED) // 2]},
     "a wrong sum": {"packed": PACKED[:-1] + bytes([PACKED[-1] ^ 1])},
     "no stream": {"packed": BYTES},

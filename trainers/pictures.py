@@ -60,15 +60,15 @@ def save_text(model, path, test=None, train=None, num=4, length=500):
     Of a model from text to text, what it makes of the first of `test`; of one that
     fills in, what it finds in lines of `test`.
     """
+    data = train if test is None else test
     if model.pairs:
-        data = train if test is None else test
         rows = data[np.arange(min(8, len(data)))]
         source, target = ([model.text(row) for row in side] for side in rows)
         triples = zip(source, model.translate(source), target)
         texts = [f"{a}\n-> {b}\n   ({c})" for a, b, c in triples]
         return Path(path).write_text("\n\n".join(texts) + "\n", "utf-8")
     if "fill" in model.verbs():
-        lines = _filled(model, (train if test is None else test).text)
+        lines = _filled(model, data.text)
         texts = "\n".join([*lines, "", *model.generate(num, seed=0)])
         return Path(path).write_text(texts + "\n", "utf-8")
     prompt = "\n" if "\n" in model.vocabulary else ""

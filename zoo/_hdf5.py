@@ -2,8 +2,8 @@
 
 The library takes all memory, or worse, for some files of a few bytes. What h5py writes
 of groups and arrays is simple, and all that is read here; the rest is refused. An array
-is one block of numbers, as they are or shuffled and deflated. Sections
-are those of the HDF5 File Format Specification 3.0,
+is one block of numbers, as they are or shuffled and deflated. Sections are those of the
+HDF5 File Format Specification 3.0,
 https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html
 """
 
@@ -29,6 +29,7 @@ CLASSES = (  # IV.A.2.d
 )
 MOST_MESSAGES = 100  # of a group or array, which has about six
 DEEPEST_TREE = 4  # 16 million names
+PART = 65_536  # Bytes that are read at once of what is deflated
 
 
 def _float(bits, exponent, fraction):
@@ -116,12 +117,15 @@ class Reader:
         ):
             return None
         self.file.seek(at)
-        inflate = zlib.decompressobj()
-        try:
-            data = inflate.decompress(self.file.read(length), size + 1)
-        except zlib.error:
-            return None
-        if len(data) == size and inflate.eof:
+        inflate, data = zlib.decompressobj(), bytearray()
+        while length and len(data) <= size:  # In parts: only numbers take memory.
+            part = self.file.read(min(length, PART))
+            length -= len(part)
+            try:
+                data += inflate.decompress(part, size + 1 - len(data))
+            except zlib.error:
+                return None
+        if len(data) == size and inflate.eof and not inflate.unused_data:
             return unshuffled(data, form)
 
     def _unpack(self, form, at):

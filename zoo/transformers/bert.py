@@ -233,14 +233,12 @@ class BERT(Reader, Model):
             NumPy (N, steps) int32, `symbols` with its answers in the hidden places.
         """
         shown = np.where(hidden, self._tokens.mask, symbols)
-        first, last = ((0, 0), (1, 0)), ((0, 0), (0, 1))
-        row = np.pad(shown, first, constant_values=self._tokens.first)
-        row = np.pad(row, last, constant_values=self._tokens.last)
-        best = self._run("_best", row.astype("int32"), rows=64)[:, 1:-1]
+        best = self._run("_best", shown.astype("int32"), rows=64)
         return np.where(hidden, best, symbols).astype("int32")
 
-    def _best(self, row):
-        logits = self._speakable(self._logits(row))
+    def _best(self, symbols):
+        logits = self._logits(self._between(symbols))[:, 1:-1]
+        logits = self._speakable(logits)
         return ops.cast(ops.argmax(logits, axis=-1), "int32")
 
     def embed(self, texts):

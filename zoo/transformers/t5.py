@@ -235,18 +235,15 @@ class T5(Reader, Symbols, Model):
             or a start; and NumPy (depth, heads, m, n), of which each row sums to 1. A
             row is the place at which its symbol is read, to find the one that follows.
         """
-        if target is None:  # Of one without an end, all but the last symbol.
-            target = self.text(self.numbers(self.translate(text))[: self.window - 1])
-        target = [self.rows(target, "attention")] if target else []
-        source = self.rows(text, "attention")
-        row = target[0] if target else np.full_like(source, FREE)
-        count, size = ((r[0] >= 0).sum() for r in (row, source))
-        maps = self._run("_attention", source, np.maximum(row, 0))[0]
-        shown = [
-            ["", *map(self.text, row[0, : max(count - 1, 0)])],
-            [*map(self.text, source[0, :size])],
-        ]
-        return *shown, maps[:, :, : len(shown[0]), :size]
+        source, row = self.rows(text, "attention"), np.zeros((1, self.window), "int32")
+        if target is None:
+            target = self.translate(text)
+        else:
+            self.rows(target, "attention")  # Which says what is wrong with it.
+        made = self.numbers(target)[: self.window - 1]  # The last of all is not read.
+        row[0, : len(made)], size = made, int((source >= 0).sum())
+        maps = self._run("_attention", source, row)[0, :, :, : len(made) + 1, :size]
+        return ["", *map(self.text, made)], [*map(self.text, source[0, :size])], maps
 
     def _attention(self, source, target):
         maps = self._read(self._before(target), self.begin(source))[2]
