@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
+from commands import zoo
 
 import zoo as package
 from zoo.tools import (
@@ -28,14 +27,6 @@ REPORT = {
     "machine": {"processor": "A CPU", "cores": 4, "python": "3.11.0", "load": 0.1},
     "versions": {"keras": "3.15.1", "pythae": None},
 }
-
-
-def zoo(*arguments):
-    """Run the program, and return what became of it."""
-    program = "from zoo.tools.main import run; run()"
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True
-    )
 
 
 def test_a_ratio_is_formed_within_a_round():

@@ -1,11 +1,13 @@
 """An export runs without Keras, gives what Keras gives, or leaves nothing behind."""
 
+import functools
 import importlib.util
 import json
 import os
 import subprocess
 import sys
 
+import commands
 import keras
 import numpy as np
 import pytest
@@ -284,14 +286,14 @@ def test_every_trained_preset_runs_by_itself(name, tmp_path):
 def test_an_export_translates_on_the_command_line(tmp_path):
     model = build("T5")
     model.export(tmp_path / "t5", "litert", verbose=False)
-    call = [sys.executable, "-m", "zoo.tools.main", "run", tmp_path / "t5"]
-    done = subprocess.run([*call, "--prompt=abc"], capture_output=True, text=True)
+    call = ["run", tmp_path / "t5"]
+    done = commands.zoo(*call, "--prompt=abc")
     assert done.stdout.splitlines() == [model.translate("abc")], done.stderr
-    done = subprocess.run(call, capture_output=True, text=True)
+    done = commands.zoo(*call)
     assert done.returncode
     assert "This translates: say what" in done.stderr
     out = f"--out={tmp_path / 'x.txt'}"
-    done = subprocess.run([*call, "--prompt=b", out], capture_output=True, text=True)
+    done = commands.zoo(*call, "--prompt=b", out)
     assert (tmp_path / "x.txt").read_text() == model.translate("b") + "\n", done.stderr
 
 
@@ -558,17 +560,7 @@ def test_an_error_of_the_other_process_comes_back(tmp_path, monkeypatch):
 @here
 def test_the_command(tmp_path):
     build("VAE-classes").save_preset(tmp_path / "mine", limits="Not for use.")
-    command = [sys.executable, "-c", "from zoo.tools.main import run; run()"]
-
-    def command_of(verb, *arguments):
-        return subprocess.run(
-            [*command, verb, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "KERAS_BACKEND": "tensorflow"},
-            capture_output=True,
-            text=True,
-        )
-
+    command_of = functools.partial(commands.zoo, cwd=tmp_path)
     done = command_of("export", "mine", "--format=litert", "--out=vae", "--batch=2")
     assert done.returncode == 0, done.stderr
     assert "Operators, all built in: " in done.stdout

@@ -4,10 +4,9 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
 
+import commands
 import keras
 import numpy as np
 import pytest
@@ -20,23 +19,21 @@ from zoo.trainers.data import Batches, Data, DataError, open_data
 
 PIL = pytest.importorskip("PIL.Image", reason="needs pillow, in [data]")
 
-# Runs `zoo …` with checkpoints every `pause` seconds; the save numbered `fatal` is cut
-# by SIGKILL when half of the file is written.
-RUN = """
-import os, signal, sys
+# Checkpoints come every PAUSE seconds; the save numbered FATAL is cut by SIGKILL when
+# half of the file is written.
+FIRST = """
+import os, signal
 import numpy as np
 import zoo.trainers.checkpoints as checkpoints
-fatal, checkpoints.SECONDS = int(sys.argv.pop(1)), float(sys.argv.pop(1))
+checkpoints.SECONDS = PAUSE
 save, count = np.savez, [0]
 def cut(file, **arrays):
     save(file, **arrays)
     count[0] += 1
-    if count[0] == fatal:
+    if count[0] == FATAL:
         file.truncate(file.tell() // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 np.savez = cut
-from zoo.tools.main import run
-run()
 """
 
 
@@ -67,27 +64,21 @@ def workshop(tmp_path_factory):
     return folder
 
 
-def start(folder, out, *arguments, fatal=0, pause=600, **options):
+def start(folder, out, *arguments, fatal=0, pause=600.0):
     command = ["train", "--preset", "seed", "--out", out, "--resume", *arguments]
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(fatal), str(pause), *command],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **options,
-    )
+    first = FIRST.replace("PAUSE", str(pause)).replace("FATAL", str(fatal))
+    return commands.Command(*command, cwd=folder, first=first)
 
 
 def train(*arguments, code=0, **options):
-    process = start(*arguments, **options)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == code, said
-    return said
+    command = start(*arguments, **options)
+    assert command.wait(300) == code, command.said()
+    return "".join(command.said())
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(workshop):
+    commands.zoo("list")  # Once, what they are copies of takes seconds.
     begun = time.monotonic()
     train(workshop, "whole")
     return time.monotonic() - begun
@@ -129,12 +120,10 @@ def test_killed_in_the_midst_of_a_save_and_of_an_epoch(workshop, uninterrupted):
 def test_killed_at_random_moments(workshop, uninterrupted):
     chance = random.Random(os.getpid())
     for kill in range(5):
-        process = start(workshop, "random", pause=0.05)
-        try:
-            process.communicate(timeout=chance.uniform(0.3, 1.0) * uninterrupted)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+        command = start(workshop, "random", pause=0.05)
+        if command.wait(chance.uniform(0.3, 1.0) * uninterrupted) is None:
+            command.process.kill()
+            command.wait()
         print(f"kill {kill}: {sorted((workshop / 'random').rglob('0*.npz'))}")
     train(workshop, "random")
     assert_same(workshop, "random")
@@ -142,13 +131,12 @@ def test_killed_at_random_moments(workshop, uninterrupted):
 
 @pytest.mark.once
 def test_sigterm_saves_and_exits_143(workshop, uninterrupted):
-    process = start(workshop, "asked")
-    for line in process.stdout:
-        if "Epoch 3/12" in line:
-            process.send_signal(signal.SIGTERM)
-            break
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 143, said
+    command = start(workshop, "asked")
+    while "Epoch 3/12" not in command.said()[0]:
+        assert command.wait(0.02) is None, command.said()
+    command.process.terminate()
+    assert command.wait(300) == 143, command.said()
+    said = "".join(command.said())
     assert "Stopped by SIGTERM; the same command with --resume goes on." in said
     train(workshop, "asked")
     assert_same(workshop, "asked")

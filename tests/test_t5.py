@@ -2,9 +2,8 @@
 
 import gzip
 import itertools
-import subprocess
-import sys
 
+import commands
 import keras
 import numpy as np
 import pytest
@@ -231,17 +230,15 @@ def test_attention_is_that_of_each_symbol_to_its_source(tmp_path):
     np.testing.assert_allclose(model.attention("abc", "ba")[2], 0.25, atol=1e-6)
     assert model.attention("ab")[0][1:] == [*model.translate("ab")][:5]
     model.save_preset(tmp_path / "t5", summary="Tiny.")
-    call = [sys.executable, "-m", "zoo.tools.main", "info", "t5", "--attention", "ab"]
-    said = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True).stdout
+    said = commands.zoo("info", "t5", "--attention", "ab", cwd=tmp_path).stdout
     assert "looks at each of 'a', 'b', an end, from the left" in said
 
 
 def test_a_text_is_translated_on_the_command_line(tmp_path):
     model = build()
     model.save_preset(tmp_path / "t5", summary="Tiny.")
-    call = [sys.executable, "-m", "zoo.tools.main", "translate", tmp_path / "t5"]
-    call += ["abc", "b", "--num_beams=2"]
-    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    call = ["translate", tmp_path / "t5", "abc", "b", "--num_beams=2"]
+    done = commands.zoo(*call)
     assert done.stdout.splitlines() == model.translate(["abc", "b"], num_beams=2)
 
 

@@ -2,11 +2,11 @@
 
 import importlib.util
 import json
-import os
 import struct
 import subprocess
 import sys
 
+import commands
 import keras
 import numpy as np
 import pytest
@@ -22,14 +22,8 @@ PIL = pytest.importorskip("PIL.Image", reason="needs pillow, in [data]")
 
 
 def run(*arguments, cwd, code=0, **environment):
-    """Run `zoo …` in a fresh process and return what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "zoo.tools.main", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
+    """Run `zoo …` and return what it says."""
+    done = commands.zoo(*arguments, cwd=cwd, **environment)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 
+import commands
 import keras
 import numpy as np
 import pytest
@@ -131,9 +132,7 @@ def test_attention_is_that_of_each_head_to_what_is_before():
 @pytest.mark.once
 def test_info_draws_what_heads_look_at(tmp_path):
     build().save_preset(tmp_path / "mine")
-    command = [sys.executable, "-m", "zoo.tools.main", "info", "mine"]
-    how = {"cwd": tmp_path, "capture_output": True, "text": True, "check": True}
-    said = subprocess.run([*command, "--attention", "abca"], **how).stdout
+    said = commands.zoo("info", "mine", "--attention", "abca", cwd=tmp_path).stdout
     assert "2 layers from the top, 2 heads each" in said
     assert "from the top the start, 'a', 'b', 'c', and says" in said
     picture = (tmp_path / "mine-attention.png").read_bytes()
