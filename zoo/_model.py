@@ -15,7 +15,7 @@ from zoo._optimizers import Team, free, from_recipe
 
 VERBS = (
     *("generate", "stream", "encode", "decode", "reconstruct", "interpolate"),
-    *("translate", "inpaint", "edit", "fill", "embed"),
+    *("translate", "inpaint", "edit", "fill", "embed", "chat"),
     *("score", "elbo", "classify", "features"),
     *("fit", "adapt", "merge", "evaluate", "save_adapter", "save_preset", "export"),
 )

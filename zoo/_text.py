@@ -57,9 +57,13 @@ class Reader:
         symbols: How many it knows.
         vocabulary: Of a model of characters, these in the order of their numbers.
         window: Most symbols it sees at once; None for no limit.
+        documents: None for one long text; else as `zoo.GPT` has it.
+        lowest: The least number that windows of training hold.
     """
 
     medium = "text"
+    documents = None
+    lowest = 0
     vocabulary = None
     window = None
 
@@ -107,15 +111,19 @@ class Reader:
             **kwargs: As in `keras.Model.fit`: epochs, batch_size, callbacks, …
         """
         if isinstance(x, str | list | tuple):
-            text = x if isinstance(x, str) else "\n".join(x)
-            x = windows(self.numbers(text), min(length, self.window or length))
+            x = self._cut(x, min(length, self.window or length))
         if isinstance(x, np.ndarray):
             x = self._windows(x)
         return super().fit(x, y, **kwargs)
 
+    def _cut(self, texts, length):
+        """Return a text, or a list of them, as windows of numbers, (N, length)."""
+        text = texts if isinstance(texts, str) else "\n".join(texts)
+        return windows(self.numbers(text), length)
+
     def _windows(self, x):
         whole = x.dtype.kind in "iu" and x.ndim == 2 and x.size
-        if not whole or x.min() < 0 or x.max() >= self.symbols:
+        if not whole or x.min() < self.lowest or x.max() >= self.symbols:
             raise ValueError(
                 f"A {type(self).__name__} learns from a text, a list of them, or "
                 f"windows (N, steps) of whole numbers below {self.symbols}."

@@ -13,6 +13,7 @@ import json
 import numpy as np
 from keras import ops
 
+from zoo import _documents
 from zoo._byte_pairs import BytePairs
 from zoo._model import Model
 from zoo._symbols import BLOCKS
@@ -38,6 +39,11 @@ class GPT(Text, Model):
         heads: Heads of attention, which divide the width.
         hidden: Units of the dense networks; four times the width if None.
         dropout: Share of units that are hidden in training.
+        documents: None where a text is one from start to end. "texts" where texts are
+            documents, such as modules or mails: in training several share a window,
+            and none sees another (Krell et al., 2021, "Efficient sequence packing
+            without cross-contamination", https://arxiv.org/abs/2107.02027). "chats"
+            where these are conversations, a turn a line: then there is `chat`.
     """
 
     def __init__(
@@ -50,12 +56,18 @@ class GPT(Text, Model):
         heads=4,
         hidden=None,
         dropout=0.0,
+        documents=None,
     ):
         super().__init__()
         pairs = None if merges is None else BytePairs(merges)
         self.read_by(Letters(vocabulary) if pairs is None else pairs)
         check_sizes("GPT", 2, window, width, depth, heads, hidden, dropout)
+        if documents not in _documents.KINDS:
+            raise ValueError(
+                f"documents is None, 'texts' or 'chats', not {documents!r}."
+            )
         self.window, self.width, self.heads, self.merges = window, width, heads, merges
+        self.documents, self.lowest = documents, _documents.APART if documents else 0
         self.backbone = keras_hub().models.GPT2Backbone(
             vocabulary_size=self.symbols + 1,  # The last one starts a text.
             num_layers=depth,
@@ -106,10 +118,83 @@ class GPT(Text, Model):
             "dropout": config.get("dropout", 0.0),
         }
 
+    def verbs(self):
+        return [v for v in super().verbs() if v != "chat" or self.documents == "chats"]
+
+    def fit(self, x=None, y=None, length=128, **kwargs):
+        """Train, as `keras.Model.fit`, on text.
+
+        Args:
+            x: A text, or a list of them, joined by line ends or, with `documents`,
+                kept apart; of "chats", a list of conversations, as `chat` takes them;
+                or what `zoo train` gives, windows of numbers, (N, steps), with -1
+                after the end of a document.
+            y: None.
+            length: Symbols of the windows that texts are cut into, at most `window`.
+            **kwargs: As in `keras.Model.fit`: epochs, batch_size, callbacks, …
+        """
+        return super().fit(x, y, length, **kwargs)
+
+    def _cut(self, texts, length):
+        if not self.documents:
+            return super()._cut(texts, length)
+        texts = [texts] if isinstance(texts, str) else texts
+        if self.documents == "chats":
+            texts = [_documents.as_text(_documents.turns_of(t)) for t in texts]
+        return _documents.packed([self.numbers(text) for text in texts], length)
+
+    def chat(self, turns, length=100, seed=None, **how):
+        """Return the answer to what was said, a text of one line.
+
+        Args:
+            turns: What the user said; or a list of texts, by turns the user's and the
+                model's, that ends with the user's; or a list of messages, dicts of
+                "role" ("user", "assistant") and "content". Of long conversations the
+                first turns are forgotten: half of `window` is read.
+            length: Most symbols of the answer, 1 or more.
+            seed: As for `generate`.
+            **how: `temperature`, `top_k` and `top_p`, as for `generate`.
+
+        Raises:
+            ValueError: The model is not one for conversations, they are of another
+                form, or an argument is out of range.
+        """
+        if self.documents != "chats":
+            raise ValueError(
+                "chat is for a GPT that learned from conversations, documents='chats', "
+                f"such as gpt-chat; here documents is {self.documents!r}."
+            )
+        turns = _documents.turns_of(turns)
+        if len(turns) % 2 == 0:
+            raise ValueError(
+                "The last turn of a conversation is the user's, so that there is an "
+                f"odd number of them; these are {len(turns)}."
+            )
+        while len(turns) > 2 and len(self._said(turns)) > self.window // 2:
+            turns = turns[2:]
+        prompt, answer = _documents.as_text(turns), ""
+        for piece in self.stream(prompt=prompt, length=length, seed=seed, **how):
+            answer += piece
+            if "\n" in answer:
+                break
+        return answer.split("\n")[0]
+
+    def _said(self, turns):
+        return self.numbers(_documents.as_text(turns))
+
     def call(self, symbols, training=False):
-        x = self._embedded(self._before(symbols), 0, training)
+        before = self._before(symbols)
+        places, seen = None, None
+        if self.documents:  # Each is read as if it stood alone.
+            before = ops.where(before < 0, self.symbols, before)
+            which = ops.cumsum(ops.cast(before == self.symbols, "int32"), axis=1)
+            order = ops.arange(before.shape[1])
+            seen = which[:, :, None] == which[:, None]
+            earlier = ops.logical_and(seen, order < order[:, None])
+            places = ops.sum(ops.cast(earlier, "int32"), axis=-1)
+        x = self._embedded(before, 0, training, places)
         for layer in self.backbone.transformer_layers:
-            x = layer(x, training=training)
+            x = layer(x, decoder_attention_mask=seen, training=training)
         return self._logits(x)
 
     def start(self, num):
@@ -169,9 +254,10 @@ class GPT(Text, Model):
     def _prefill(self, symbols, symbol, state):
         return {"state": self.remember(state, symbol, symbols)}
 
-    def _embedded(self, symbols, place, training=False):
+    def _embedded(self, symbols, start, training=False, places=None):
         table = self.backbone.token_embedding(symbols)
-        places = self.backbone.position_embedding(table, start_index=place)
+        layer, where = self.backbone.position_embedding, {"start_index": start}
+        places = layer(table, **(where if places is None else {"positions": places}))
         return self.backbone.embeddings_dropout(table + places, training=training)
 
     def _logits(self, x):
