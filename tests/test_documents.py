@@ -1,5 +1,10 @@
 """Documents that share windows of training, and conversations."""
 
+import json
+import subprocess
+import sys
+
+import commands
 import keras
 import numpy as np
 import pytest
@@ -7,6 +12,9 @@ from keras import ops
 
 import zoo
 from zoo._documents import as_text, packed, turns_of
+from zoo.tools import _code
+from zoo.trainers import documents
+from zoo.trainers.data import DataError, open_for
 
 pytestmark = pytest.mark.maths
 
@@ -15,14 +23,14 @@ def test_no_document_is_cut_that_fits_and_none_is_lost():
     random = np.random.default_rng(0)
     lengths = [*random.integers(1, 13, 60), 40]
     ends = np.cumsum(lengths)
-    documents = [np.arange(e - n, e) for e, n in zip(ends, lengths)]
-    rows = packed(documents, 12)
+    whole = [np.arange(e - n, e) for e, n in zip(ends, lengths)]
+    rows = packed(whole, 12)
     parts = []
     for row in rows:
         text = " ".join(map(str, row)).split("-1")
         parts += [tuple(map(int, part.split())) for part in text if part.strip()]
-    cut = [tuple(documents[-1][i : i + 12]) for i in range(0, 40, 12)]
-    assert sorted(parts) == sorted([*map(tuple, documents[:-1]), *cut])
+    cut = [tuple(whole[-1][i : i + 12]) for i in range(0, 40, 12)]
+    assert sorted(parts) == sorted([*map(tuple, whole[:-1]), *cut])
     # Of all rows, at most one is more than half empty: two such would be one.
     assert ((rows >= 0).sum(axis=1) < 6).sum() <= 1
     assert len(rows) < 1.2 * (sum(lengths) + len(parts)) / 12
@@ -133,3 +141,147 @@ def test_only_a_model_of_conversations_chats(tmp_path):
     again = zoo.load(tmp_path / "mine")
     assert again.documents == "chats"
     assert again.chat("a", seed=1) == build("chats").chat("a", seed=1)
+
+
+def test_a_whole_package_of_the_library_is_in_one_split():
+    splits = {s: documents.read_library(s) for s in ("train", "validation", "test")}
+    packages = {
+        split: {name.split("/")[0].removesuffix(".py") for name, _ in found}
+        for split, found in splits.items()
+    }
+    assert len(packages["train"]) > 5 * len(packages["test"])
+    assert packages["test"]
+    assert packages["validation"]
+    assert not packages["train"] & packages["test"]
+    assert not packages["train"] & packages["validation"]
+    assert {"asyncio", "argparse"} <= set.union(*packages.values())
+    assert not {"test", "site-packages", "encodings"} & set.union(*packages.values())
+
+
+def test_files_of_a_folder_are_documents(tmp_path):
+    model = build()
+    for split, texts in (("train", ["abc", "ca\n", ""]), ("test", ["bb"])):
+        (tmp_path / split).mkdir()
+        for i, text in enumerate(texts):
+            (tmp_path / split / f"{i}.txt").write_text(text)
+    data = open_for(model, tmp_path, "train", length=8)
+    assert data.texts == ["abc", "ca\n"]
+    assert data[:].tolist() == [[0, 1, 2, -1, 2, 0, 4, -1]]
+    assert open_for(model, tmp_path, "test").texts == ["bb"]
+    (tmp_path / "test" / "x.txt").write_text("axa")
+    with pytest.raises(DataError, match="'x', not in the vocabulary"):
+        open_for(model, tmp_path, "test")
+    (tmp_path / "test" / "x.txt").write_bytes(b"\xff")
+    with pytest.raises(DataError, match="Text is UTF-8"):
+        open_for(model, tmp_path, "test")
+    with pytest.raises(DataError, match="There are no documents at"):
+        open_for(model, tmp_path / "nowhere", "test")
+
+
+def test_conversations_are_read_from_both_kinds_of_files(tmp_path):
+    model = build("chats")
+    rows = [{"messages": [{"role": "user", "content": "a b"}]}, ["a", "b", "c"]]
+    lines = "\n".join(map(json.dumps, rows))
+    (tmp_path / "test.jsonl").write_text(lines)
+    assert open_for(model, tmp_path, "test").texts == ["a b\n", "a\nb\nc\n"]
+    assert open_for(model, tmp_path / "test.jsonl", "train").texts[1] == "a\nb\nc\n"
+    (tmp_path / "test.jsonl").write_text(lines + '\n{"messages": "a"')
+    with pytest.raises(DataError, match="line 3 of .* is not"):
+        open_for(model, tmp_path, "test")
+    pytest.importorskip("yaml", reason="needs pyyaml, in [data]")
+    corpus = "conversations:\n- - a\n  - b\n  - [c]\n- - 'c\n\n    a'\n  - b\n- - a\n"
+    (tmp_path / "abc.yml").write_text(corpus)
+    found = [open_for(model, tmp_path / "abc.yml", "train").texts]
+    assert found == [["a\nb\n", "c a\nb\n"]]
+    (tmp_path / "abc.yml").write_text("conversations: 3")
+    with pytest.raises(DataError, match="no list of `conversations:`"):
+        open_for(model, tmp_path / "abc.yml", "train")
+
+
+def test_what_yaml_takes_for_no_text_is_one(tmp_path):
+    pytest.importorskip("yaml", reason="needs pyyaml, in [data]")
+    (tmp_path / "x.yml").write_text("conversations:\n- - Is it?\n  - Yes\n  - 1969\n")
+    found = documents.read_chats(str(tmp_path / "x.yml"), "train")
+    assert found == ["Is it?\nYes\n1969\n"]
+
+
+def test_the_corpus_of_chatterbot_says_where_to_put_it(monkeypatch):
+    monkeypatch.delenv("ZOO_MANUAL_DIR", raising=False)
+    with pytest.raises(DataError, match="Put its English .yml files into a folder"):
+        open_for(build("chats"), "chatterbot", "train")
+
+
+MODULE = '''
+def plus(a, b):
+    """Add."""
+    return a + b
+
+class A:
+    def half(
+        self, x
+    ):
+        """Halve
+
+        it."""
+        return x / 2
+
+    def untold(self):
+        return 3
+
+def empty():
+    """Do nothing."""
+'''
+
+
+def test_functions_are_cut_behind_their_docstrings():
+    plus, half = _code.functions([MODULE, "def broken("])
+    assert plus == 'def plus(a, b):\n    """Add."""\n'
+    assert half.startswith("def half(\n    self, x\n):\n")
+    assert half.endswith('it."""\n')
+
+
+def test_a_body_ends_where_the_next_thing_begins():
+    assert _code.body("    a\n\n    b\nclass C:\n    x\n") == "    a\n\n    b\n"
+    assert _code.body("    a\n    b = (cut") == "    a\n"
+    assert _code.parses("def f():\n" + _code.body("    return 3\nx"))
+    assert not _code.parses("def f():\n" + _code.body("    return (3\nx"))
+    assert not _code.parses("\0")
+
+
+class Known:
+    """Documents, and a model that knows them all but for one bit a byte."""
+
+    texts = [MODULE * 3, "x = 3\n" * 50]
+
+    def score(self, texts, per):
+        assert per == "byte"
+        return np.full(len(texts), -1.0)
+
+    def generate(self, num, prompt, seed, length, temperature):
+        return [p + "    pass\nnext" if "Add" in p else p + "  )\nx" for p in prompt]
+
+    def chat(self, turn, seed):
+        return "x = 3" if turn == "x = 3" else "odd"
+
+
+def test_what_is_measured_of_documents():
+    found = _code.compression(Known(), Known(), Known)
+    assert found["bits a byte"] == pytest.approx(1)
+    gzip, xz, after = list(found.values())[1:]
+    assert 0 < after < min(gzip, xz) < 8
+    assert _code.parsed(Known(), Known()) == {"functions that parse": 0.5}
+    assert _code.recited(Known(), Known(), Known) == {"answers by heart": 0.5}
+
+
+def test_one_talks_a_line_a_turn(tmp_path):
+    model = build("chats")
+    model.save_preset(tmp_path / "mine")
+    build("texts").save_preset(tmp_path / "texts")
+    call = [sys.executable, "-m", "zoo.tools.main", "chat"]
+    how = {"cwd": tmp_path, "capture_output": True, "text": True}
+    done = subprocess.run([*call, "mine", "--seed=3"], input="ab\nc\n\nb", **how)
+    first = model.chat("ab", seed=4, temperature=0.7)
+    then = model.chat(["ab", first or "…", "c"], seed=6, temperature=0.7)
+    assert done.stdout.splitlines() == [first, then], done.stderr
+    done = commands.zoo("chat", "texts", cwd=tmp_path)
+    assert "GPT has no verb 'chat'; it has generate" in done.stderr

@@ -89,6 +89,23 @@ def row(measure, unit, backend, ours, peers=None, least=None, most=None):
     return Row(measure, unit, backend, value, peer, ratio, target, met)
 
 
+def better(measure, unit, ours, peer, least):
+    """Return a `Row` for each backend; the best of them is held to the promise.
+
+    Args:
+        measure, unit, least: As for `row`.
+        ours: dict of backend to one number a round.
+        peer: The peer's numbers, or None.
+    """
+    middle = {name: statistics.median(values) for name, values in ours.items()}
+    choose = max if unit.endswith("/s") else min
+    best = choose(middle, key=middle.get)
+    return [
+        row(measure, unit, name, values, peer, least if name == best else None)
+        for name, values in ours.items()
+    ]
+
+
 def installed(package):
     """Return whether a package can be imported, without importing it."""
     return importlib.util.find_spec(package) is not None

@@ -10,7 +10,7 @@ on all cores and on one thread, which is faster for small steps or on a busy mac
 import contextlib
 import statistics
 
-from zoo.tools._benchmark import Worker, installed, row, serve, take_turns
+from zoo.tools._benchmark import Worker, better, installed, row, serve, take_turns
 from zoo.tools._benchmark_vae import timed
 
 TITLE = "Character LSTM of 512, batch 32 x 128, beside PyTorch's nn.LSTM"
@@ -52,18 +52,11 @@ def measure(setting):
 
 
 def compare(what, unit, measured, setting, least):
-    """Return a row for each backend; the best is held to the promise.
-
-    A round's peer is whichever of PyTorch's two was faster in it.
-    """
-    middle = {name: statistics.median(measured[name]) for name in setting.backends}
+    """Return the rows beside whichever of PyTorch's two was faster in a round."""
     choose = max if unit.endswith("/s") else min
-    best, plain = choose(middle, key=middle.get), PLAIN.keys() & measured.keys()
-    peer = [choose(turn) for turn in zip(*(measured[name] for name in plain))]
-    return [
-        row(what, unit, name, measured[name], peer, least if name == best else None)
-        for name in setting.backends
-    ]
+    turns = zip(*(measured[name] for name in PLAIN.keys() & measured.keys()))
+    ours = {name: measured[name] for name in setting.backends}
+    return better(what, unit, ours, [*map(choose, turns)], least)
 
 
 def windows(examples):

@@ -10,7 +10,7 @@ import numpy as np
 
 import zoo
 from zoo import metrics
-from zoo.tools import _distances
+from zoo.tools import _code, _distances
 from zoo.tools._masked import masked
 from zoo.tools._translation import cycle, translation
 from zoo.trainers.data import open_for, require
@@ -144,6 +144,10 @@ MEASURES = {
 }
 for _what in ("unknown chords", "parallel fifths", "voice overlaps"):
     MEASURES |= {_what: harmony, f"{_what} of test": harmony}
+for _end in ("", " of gzip", " of xz", " of xz after training text"):
+    MEASURES["bits a byte" + _end] = _code.compression
+MEASURES["functions that parse"] = _code.parsed
+MEASURES["answers by heart"] = _code.recited
 for _end in ("", " of unigram", " of bigram"):
     MEASURES["masked accuracy" + _end] = masked
 for _end in ("", " of grey fill", " of nearest drawing"):

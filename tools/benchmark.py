@@ -5,6 +5,7 @@
     zoo benchmark vae --json speed.json
     zoo benchmark gan
     zoo benchmark rnn
+    zoo benchmark gpt
     zoo benchmark diffusion
     zoo benchmark solvers --examples 10000 --plot docs/solvers.png
     zoo benchmark export --table docs/exports.md
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "vae": "zoo.tools._benchmark_vae",
     "gan": "zoo.tools._benchmark_gan",
     "rnn": "zoo.tools._benchmark_rnn",
+    "gpt": "zoo.tools._benchmark_gpt",
     "diffusion": "zoo.tools._benchmark_diffusion",
     "solvers": "zoo.tools._benchmark_solvers",
     "export": "zoo.tools._benchmark_export",

@@ -167,6 +167,10 @@ def open_for(model, address, split, manual_dir=None, **how):
         from zoo.trainers.texts import open_pairs
 
         return open_pairs(address, split, model, manual_dir=manual_dir, **how)
+    if model.medium == "text" and model.documents:
+        from zoo.trainers.documents import open_documents
+
+        return open_documents(address, split, model, manual_dir=manual_dir, **how)
     if model.medium == "text":
         from zoo.trainers.texts import open_text  # Which needs this module.
 

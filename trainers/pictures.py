@@ -58,7 +58,8 @@ def save_text(model, path, test=None, train=None, num=4, length=500):
     """Write a few texts of a preset, seed 0, from the start of a line where it can.
 
     Of a model from text to text, what it makes of the first of `test`; of one that
-    fills in, what it finds in lines of `test`.
+    fills in, what it finds in lines of `test`; of one that chats, what it answers to
+    the first turns of `test`, and what was answered there.
     """
     data = train if test is None else test
     if model.pairs:
@@ -71,7 +72,11 @@ def save_text(model, path, test=None, train=None, num=4, length=500):
         lines = _filled(model, data.text)
         texts = "\n".join([*lines, "", *model.generate(num, seed=0)])
         return Path(path).write_text(texts + "\n", "utf-8")
-    prompt = "\n" if "\n" in model.vocabulary else ""
+    if "chat" in model.verbs():
+        chats = [text.splitlines() for text in data.texts[:12]]
+        said = [f"{a}\n-> {model.chat(a, seed=0)}\n   ({b})" for a, b, *_ in chats]
+        return Path(path).write_text("\n\n".join(said) + "\n", "utf-8")
+    prompt = "\n" if "\n" in (model.vocabulary or "") else ""
     texts = model.generate(num, seed=0, length=length, prompt=prompt)
     between = f"\n\n{'-' * 40}\n\n"
     Path(path).write_text(between.join(t.strip("\n") for t in texts) + "\n", "utf-8")

@@ -220,7 +220,8 @@ def save(model, card, recipe, out, data):
     pictures = dict.fromkeys(shown, "Samples")
     pictures.update(card.get("pictures", {}))
     test = data
-    shows = model.pairs or "fill" in model.verbs() or "inpainting.png" in pictures
+    shows = model.pairs or {"fill", "chat"} & {*model.verbs()}
+    shows = shows or "inpainting.png" in pictures
     if shows and not _SMOKE.value:
         with contextlib.suppress(DataError):  # A folder may have no test split.
             test = opened(recipe, "test", model)
