@@ -1,4 +1,4 @@
-"""Weights stored as bfloat16: rounded, deflated, and refused when they mean harm."""
+"""Weights rounded to few bits and deflated, and refused when they mean harm."""
 
 import struct
 import zlib
@@ -28,17 +28,21 @@ def preset(tmp_path):
     return tmp_path / "vae"
 
 
-def test_rounded_to_eight_bits(preset, tmp_path):
-    for old, new in zip(vae().get_weights(), zoo.load(preset).get_weights()):
+@pytest.mark.parametrize(
+    ("dtype", "bits", "share"), [("bfloat16", 8, 0.85), ("bfloat14", 6, 0.8)]
+)
+def test_rounded_to_few_bits(tmp_path, dtype, bits, share):
+    vae().save_preset(tmp_path / "few", dtype=dtype)
+    for old, new in zip(vae().get_weights(), zoo.load(tmp_path / "few").get_weights()):
         part, _ = np.frexp(new)
-        np.testing.assert_array_equal(part * 256, np.rint(part * 256))
-        np.testing.assert_allclose(old, new, rtol=2**-8, atol=2**-25)
+        np.testing.assert_array_equal(part * 2**bits, np.rint(part * 2**bits))
+        np.testing.assert_allclose(old, new, rtol=2**-bits, atol=2**-25)
     vae().save_preset(tmp_path / "half", dtype="float16")
     packed, half = (
-        (folder / "model.weights.h5").stat().st_size
-        for folder in (preset, tmp_path / "half")
+        (tmp_path / name / "model.weights.h5").stat().st_size
+        for name in ("few", "half")
     )
-    assert packed < 0.85 * half  # Of which the names are most of the rest.
+    assert packed < share * half  # Of which the names are most of the rest.
 
 
 def test_keras_reads_them(preset):

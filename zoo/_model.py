@@ -169,8 +169,9 @@ class Model(keras.Model):
 
         Args:
             folder: Where to; it is made if missing, and files in it are replaced.
-            dtype: Of the weights in the file: "float32", "float16", or "bfloat16", the
-                smallest: float16 rounded to the eight bits of bfloat16 and deflated.
+            dtype: Of the weights in the file: "float32", "float16", "bfloat16", which
+                is float16 rounded to the eight significant bits of bfloat16 and
+                deflated, or "bfloat14", the smallest, with six bits.
             **card: Entries of config.json to set, such as `summary` or `licence`.
         """
         from zoo._saving import save_preset

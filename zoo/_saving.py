@@ -16,7 +16,8 @@ from zoo._card import card_text
 
 SCHEMA = 1
 WEIGHTS = "model.weights.h5"
-DTYPES = ("float32", "float16", "bfloat16")
+BITS = {"bfloat16": 8, "bfloat14": 6}  # Significant ones that numbers are rounded to.
+DTYPES = ("float32", "float16", *BITS)
 TREE = 3_000  # bytes that HDF5 spends on an array that is deflated
 MOST_VARIABLES = 4_000  # of a model
 
@@ -31,7 +32,8 @@ def save_preset(model, folder, dtype="float32", files=(), **card):
         model: The model.
         folder: Where to.
         dtype: Of the weights in the file: "float32", "float16", or "bfloat16" for
-            float16 rounded to the eight bits of bfloat16 and deflated.
+            float16 rounded to the eight significant bits of bfloat16 and deflated, or
+            "bfloat14", with six bits.
         files: Names of further files in `folder` that belong to the preset.
         **card: Entries of config.json; those that are None are left out.
 
@@ -234,22 +236,22 @@ def write_weights(model, path, dtype="float32"):
             if variable is None:
                 continue
             value = values[id(variable)]
-            if dtype == "bfloat16":
-                value = _rounded(value)
+            if dtype in BITS:
+                value = _rounded(value, BITS[dtype])
             with np.errstate(over="ignore"):  # Said below, with the name.
-                value = value.astype(dtype.removeprefix("b"))
+                value = value.astype("float16" if dtype in BITS else dtype)
             if not np.isfinite(value).all():
                 raise ValueError(f"{name} holds NaN or infinity as {dtype}; not saved.")
-            if dtype != "bfloat16" or not _write_deflated(file, name, value):
+            if dtype not in BITS or not _write_deflated(file, name, value):
                 file[name] = value
 
 
-def _rounded(value):
-    """Round to the eight significant bits of bfloat16, halves to even."""
+def _rounded(value, bits):
+    """Round to so many significant bits, halves to even."""
     import numpy as np
 
     part, exponent = np.frexp(value)  # From 1/2 to 1, times a power of two.
-    return np.ldexp(np.rint(part * 256) / 256, exponent)
+    return np.ldexp(np.rint(part * 2**bits) / 2**bits, exponent)
 
 
 def _write_deflated(file, name, value):
