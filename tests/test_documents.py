@@ -235,13 +235,13 @@ def empty():
 
 def test_functions_are_cut_behind_their_docstrings():
     plus, half = _code.functions([MODULE, "def broken("])
-    assert plus == 'def plus(a, b):\n    """Add."""\n'
+    assert plus == 'def plus(a, b):\n    """Add."""'
     assert half.startswith("def half(\n    self, x\n):\n")
-    assert half.endswith('it."""\n')
+    assert half.endswith('it."""')
 
 
 def test_a_body_ends_where_the_next_thing_begins():
-    assert _code.body("    a\n\n    b\nclass C:\n    x\n") == "    a\n\n    b\n"
+    assert _code.body("\n    a\n\n    b\nclass C:\n    x\n") == "\n    a\n\n    b\n"
     assert _code.body("    a\n    b = (cut") == "    a\n"
     assert _code.parses("def f():\n" + _code.body("    return 3\nx"))
     assert not _code.parses("def f():\n" + _code.body("    return (3\nx"))
@@ -258,7 +258,7 @@ class Known:
         return np.full(len(texts), -1.0)
 
     def generate(self, num, prompt, seed, length, temperature):
-        return [p + "    pass\nnext" if "Add" in p else p + "  )\nx" for p in prompt]
+        return [p + ("\n    x\nnext" if "Add" in p else "\n  )\nx") for p in prompt]
 
     def chat(self, turn, seed):
         return "x = 3" if turn == "x = 3" else "odd"

@@ -13,7 +13,7 @@ from zoo.trainers.data import Data
 
 LONG = {  # `zoo verify NAME` does them, in minutes; others of their kind are here.
     *("ddpm-mnist", "wgan-gp-stacked-mnist", "wgan-gp-mnist", "cgan-mnist"),
-    "iwae-mnist",
+    *("iwae-mnist", "t5-de-en", "gpt-python"),
 }
 QUICK = [
     name

@@ -53,7 +53,11 @@ def parsed(model, data, num=FUNCTIONS, seed=0, temperature=0.5):
 
 
 def functions(texts):
-    """Return signature and docstring of each function that has one, dedented."""
+    """Return signature and docstring of each function that has one, dedented.
+
+    They end without the end of their last line: with the spaces of the next one that
+    is one symbol for a model of byte pairs, and for it to write.
+    """
     found = []
     for text in texts:
         try:
@@ -64,14 +68,14 @@ def functions(texts):
             told = isinstance(node, ast.FunctionDef) and ast.get_docstring(node)
             if told and len(node.body) > 1 and node.body[0].lineno > node.lineno:
                 begun = "".join(lines[node.lineno - 1 : node.body[0].end_lineno])
-                begun = textwrap.dedent(begun)
+                begun = textwrap.dedent(begun).rstrip("\n")
                 if parses(begun):
                     found.append(begun)
     return found
 
 
 def body(text):
-    """Return the lines of a function's body at the start of a text."""
+    """Return the lines of a function's body at the start of a text, whole ones."""
     whole = text[: text.rfind("\n") + 1]  # The last line may be cut.
     kept = []
     for line in whole.splitlines(keepends=True):

@@ -59,7 +59,7 @@ def save_text(model, path, test=None, train=None, num=4, length=500):
 
     Of a model from text to text, what it makes of the first of `test`; of one that
     fills in, what it finds in lines of `test`; of one that chats, what it answers to
-    the first turns of `test`, and what was answered there.
+    the first turns of `test` at temperature 0.5, and what was answered there.
     """
     data = train if test is None else test
     if model.pairs:
@@ -74,7 +74,8 @@ def save_text(model, path, test=None, train=None, num=4, length=500):
         return Path(path).write_text(texts + "\n", "utf-8")
     if "chat" in model.verbs():
         chats = [text.splitlines() for text in data.texts[:12]]
-        said = [f"{a}\n-> {model.chat(a, seed=0)}\n   ({b})" for a, b, *_ in chats]
+        found = [model.chat(a, seed=0, temperature=0.5) for a, *_ in chats]
+        said = [f"{a}\n-> {c}\n   ({b})" for (a, b, *_), c in zip(chats, found)]
         return Path(path).write_text("\n\n".join(said) + "\n", "utf-8")
     prompt = "\n" if "\n" in (model.vocabulary or "") else ""
     texts = model.generate(num, seed=0, length=length, prompt=prompt)
