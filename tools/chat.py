@@ -1,8 +1,8 @@
 """Talk with a preset of conversations: a line is a turn; an empty one ends it.
 
-zoo chat gpt-chat
-zoo chat runs/mine --temperature 0.5 --seed 3
-echo "What is your name?" | zoo chat gpt-chat
+zoo train --preset gpt-chat --out runs/chat        makes one, in minutes
+zoo chat runs/chat --temperature 0.5 --seed 3
+echo "What is your name?" | zoo chat runs/chat
 """
 
 import sys
@@ -18,7 +18,7 @@ _TEMPERATURE = flags.DEFINE_float("temperature", 0.7, "Below 1 plainer; 0 likeli
 
 def main(argv):
     if len(argv) != 2:
-        raise app.UsageError("zoo chat takes one preset: zoo chat gpt-chat.")
+        raise app.UsageError("zoo chat takes one preset: zoo chat runs/chat.")
     model, turns = zoo.load(argv[1]), []
     if "chat" not in model.verbs():
         raise AttributeError(model._no_verb("chat"))

@@ -7,7 +7,7 @@ zoo translate pix2pix-emoji DRAWINGS    pictures into pictures
 zoo train --preset vae-mnist --out runs/mine
 zoo evaluate vae-mnist                  measure a preset on the test set
 zoo verify vae-mnist                    recompute every number on its card
-zoo chat gpt-chat                       talk, a line a turn
+zoo chat runs/chat                      talk, a line a turn
 zoo export vae-mnist --format litert --out vae
 zoo run vae                             samples of an export, without Keras
 zoo benchmark vae                       speed, beside a peer
