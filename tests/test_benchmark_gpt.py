@@ -23,8 +23,8 @@ def test_all_rows_are_there_at_a_tiny_size(monkeypatch):
     ours = {row.measure: row for row in rows if row.backend == BACKEND}
     assert set(ours) == {
         "decoding, batch 1, 64 after 16",
-        "a symbol after 960, over one after 16",
-        "first symbol after a prompt of 960",
+        "a symbol after 32, over one after 16",
+        "first symbol after a prompt of 32",
         "training",
     }
     peer = ours["decoding, batch 1, 64 after 16"].peer

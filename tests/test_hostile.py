@@ -716,7 +716,7 @@ def weigh(tiny, *folders):
 def test_memory_within_four_times_the_size(saved, tmp_path):
     model = zoo.VAE(latent=1, hidden=[8_000])  # 13 million parameters
     last = "encoder/layers/dense_1/vars/0"
-    dtypes = ("bfloat14", "float16", "float32")
+    dtypes = ("bfloat14", "float16", "float32")  # A tighter bound than bfloat16's.
     for dtype in dtypes:
         _saving.save_preset(model, tmp_path / dtype, dtype=dtype)
         bad = shutil.copytree(tmp_path / dtype, tmp_path / f"{dtype}, bad")

@@ -11,10 +11,8 @@ import zoo
 from zoo import _registry, metrics
 from zoo.trainers.data import Data
 
-LONG = {  # `zoo verify NAME` does them, in minutes; others of their kind are here.
-    *("ddpm-mnist", "wgan-gp-stacked-mnist", "wgan-gp-mnist", "cgan-mnist"),
-    *("iwae-mnist", "t5-de-en", "gpt-python"),
-}
+# Minutes each, by `zoo verify NAME`; and gpt-python's are of one Python's library.
+LONG = "ddpm-mnist", "wgan-gp-stacked-mnist", "t5-de-en", "gpt-python"
 QUICK = [
     name
     for name in zoo.presets()

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from zoo.tools._benchmark import Worker, better, installed, row, serve, take_turns
+from zoo.tools._benchmark_vae import timed
 
 TITLE = "GPT-2 of 124 M at batch 1, and nanoGPT's CPU configuration"
 PEER = "transformers"
@@ -27,7 +28,6 @@ DECODED = {"symbols": 50_257, "window": 1_024, "width": 768, "depth": 12, "heads
 TRAINED = {"symbols": 65, "window": 64, "width": 128, "depth": 4, "heads": 4}
 BATCH, RATE, DECAY, BETAS, NORM = 12, 1e-3, 0.1, (0.9, 0.99), 1.0
 PROMPT, WRITTEN = 16, 64
-LONG = 960  # Symbols of a prompt after which a symbol costs as after a short one.
 LEAST = {"decode": 1.7, LITERT: 2.0, "train": 1.3}
 MOST = 1.25
 
@@ -44,7 +44,7 @@ def measure(setting, shape=None):
     ours = [*setting.backends, *((LITERT,) if "tensorflow" in setting.backends else ())]
     with contextlib.ExitStack() as stack:
         workers = _start(stack, setting, (*peers, *ours), "decode", shape)
-        times = take_turns(workers, "decode", setting, "decoding", repeats=1)
+        times = take_turns(workers, "decode", setting, "decoding")
         keras = {name: times[name] for name in setting.backends}
         best = min(keras, key=lambda name: statistics.median(keras[name]))
         only = {best: workers[best]}
@@ -60,9 +60,9 @@ def measure(setting, shape=None):
             bound = take_turns({name: workers[name]}, "bound", setting, "memory")[name]
             what = "reading all float32 weights once"
             rows.append(row(what, "ms/symbol", "memory", bound))
-        what = f"a symbol after {LONG}, over one after {PROMPT}"
+        what = f"a symbol after {longest(shape)}, over one after {PROMPT}"
         rows.append(row(what, "x", best, growth, most=MOST))
-        what = f"first symbol after a prompt of {LONG}"
+        what = f"first symbol after a prompt of {longest(shape)}"
         rows.append(row(what, "ms", best, first))
     names = (*(NANO if installed("torch") else ()), *setting.backends)
     with contextlib.ExitStack() as stack:
@@ -92,7 +92,7 @@ def _start(stack, setting, names, task, shape, **how):
             worker.ask(task)
             workers[name] = worker
         except OSError as error:
-            if name not in (NANO[1], LITERT):  # An export takes ten times the memory.
+            if name not in (NANO[1], LITERT):
                 raise
             setting.tell(f"{name} not run: {str(error).splitlines()[-1]}")
     return workers
@@ -107,22 +107,22 @@ def model_of(shape):
     return zoo.GPT(letters, **sizes)
 
 
+def longest(shape):
+    """Return the symbols of a prompt after which there is room for the others."""
+    return shape["window"] - WRITTEN
+
+
+def a_symbol(write):
+    """Return the milliseconds of each symbol that a call writes, in a list."""
+    return [time / WRITTEN for time in timed(write, 1)]
+
+
 def decoding(shape):
     """Return the commands of the zoo's `generate`."""
     import time
 
     model = model_of(shape)
-    short, long = (model.vocabulary[5] * n for n in (PROMPT, LONG * shape["window"]))
-    long = long[: shape["window"] - WRITTEN]
-
-    def decode(repeats=1):
-        """Return milliseconds a symbol."""
-        times = []
-        for seed in range(repeats):
-            start = time.perf_counter()
-            model.generate(1, seed=seed, prompt=short, length=WRITTEN)
-            times.append(1e3 * (time.perf_counter() - start) / WRITTEN)
-        return times
+    short, long = (model.vocabulary[5] * n for n in (PROMPT, longest(shape)))
 
     def pieces(prompt, length=WRITTEN):
         """Return seconds to the first symbol, and of each of the rest."""
@@ -135,7 +135,9 @@ def decoding(shape):
 
     pieces(long, 2)  # Compiles what reads it.
     return {
-        "decode": decode,
+        "decode": lambda: a_symbol(
+            lambda: model.generate(1, seed=0, prompt=short, length=WRITTEN)
+        ),
         "growth": lambda: [pieces(long)[1] / pieces(short)[1]],
         "first": lambda: [1e3 * pieces(long, 1)[0]],
     }
@@ -143,8 +145,6 @@ def decoding(shape):
 
 def on_phone(shape):
     """Return the command of the zoo's export."""
-    import time
-
     from zoo._run import Exported
 
     model = model_of(shape)
@@ -152,23 +152,12 @@ def on_phone(shape):
         out = Path(folder, "gpt")
         model.export(out, "litert", quantize="int8-dynamic", verbose=False)
         ran = Exported(out, threads=2)
-    prompt = model.vocabulary[5] * PROMPT
-
-    def decode(repeats=1):
-        times = []
-        for seed in range(repeats):
-            start = time.perf_counter()
-            ran.generate(1, seed=seed, prompt=prompt, length=WRITTEN)
-            times.append(1e3 * (time.perf_counter() - start) / WRITTEN)
-        return times
-
-    return {"decode": decode}
+    how = {"seed": 0, "prompt": model.vocabulary[5] * PROMPT, "length": WRITTEN}
+    return {"decode": lambda: a_symbol(lambda: ran.generate(1, **how))}
 
 
 def theirs(shape):
     """Return the commands of transformers' GPT-2, by PyTorch."""
-    import time
-
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -185,28 +174,15 @@ def theirs(shape):
     how |= {"min_new_tokens": WRITTEN, "max_new_tokens": WRITTEN}
 
     @torch.no_grad()
-    def decode(repeats=1):
-        times = []
-        for seed in range(repeats):
-            torch.manual_seed(seed)
-            start = time.perf_counter()
-            found = model.generate(prompt, attention_mask=prompt * 0 + 1, **how)
-            times.append(1e3 * (time.perf_counter() - start) / WRITTEN)
-            assert found.shape[1] == PROMPT + WRITTEN
-        return times
+    def write():
+        found = model.generate(prompt, attention_mask=prompt * 0 + 1, **how)
+        assert found.shape[1] == PROMPT + WRITTEN
 
     weights = torch.cat([p.detach().flatten() for p in model.parameters()])
-
-    def bound():
-        """Return milliseconds that summing as many numbers takes."""
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            weights.sum().item()
-            times.append(1e3 * (time.perf_counter() - start))
-        return times
-
-    return {"decode": decode, "bound": bound}
+    return {
+        "decode": lambda: a_symbol(write),
+        "bound": lambda: timed(lambda: weights.sum().item(), 3),
+    }
 
 
 def windows(shape, examples):

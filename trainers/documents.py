@@ -50,7 +50,7 @@ def open_documents(address, split, model, length=None, manual_dir=None):
             folder of such, or of .yml files as in that corpus.
         split: "train", "validation" or "test"; a folder that has one of that name, or
             a file such as test.jsonl, is read there. Else what is in "train" is
-            nineteen conversations or packages of twenty, and a file is read whole.
+            eighteen conversations or packages of twenty, and a file is read whole.
         model: With `documents`.
         length: Symbols of a window; at most the model's.
         manual_dir: Folder of the corpus; else $ZOO_MANUAL_DIR/chat.

@@ -6,6 +6,7 @@ import reprlib
 
 import numpy as np
 
+from zoo._documents import APART
 from zoo._noise import philox
 from zoo._symbols import FREE, Symbols, controls, windows
 
@@ -58,12 +59,10 @@ class Reader:
         vocabulary: Of a model of characters, these in the order of their numbers.
         window: Most symbols it sees at once; None for no limit.
         documents: None for one long text; else as `zoo.GPT` has it.
-        lowest: The least number that windows of training hold.
     """
 
     medium = "text"
     documents = None
-    lowest = 0
     vocabulary = None
     window = None
 
@@ -123,7 +122,8 @@ class Reader:
 
     def _windows(self, x):
         whole = x.dtype.kind in "iu" and x.ndim == 2 and x.size
-        if not whole or x.min() < self.lowest or x.max() >= self.symbols:
+        least = APART if self.documents else 0
+        if not whole or x.min() < least or x.max() >= self.symbols:
             raise ValueError(
                 f"A {type(self).__name__} learns from a text, a list of them, or "
                 f"windows (N, steps) of whole numbers below {self.symbols}."

@@ -67,7 +67,7 @@ class GPT(Text, Model):
                 f"documents is None, 'texts' or 'chats', not {documents!r}."
             )
         self.window, self.width, self.heads, self.merges = window, width, heads, merges
-        self.documents, self.lowest = documents, _documents.APART if documents else 0
+        self.documents = documents
         self.backbone = keras_hub().models.GPT2Backbone(
             vocabulary_size=self.symbols + 1,  # The last one starts a text.
             num_layers=depth,
