@@ -22,9 +22,9 @@ pytestmark = pytest.mark.maths
 MERGES = "t h\nĠ th\nĠth e\nĠ a"
 
 
-def build(**changes):
+def build(scale=0.5, **changes):
     how = {"vocabulary": "abc", "window": 16, "width": 16, "depth": 2, "heads": 2}
-    return shaken(zoo.GPT(**{**how, **changes}), 0.5)
+    return shaken(zoo.GPT(**{**how, **changes}), scale)
 
 
 def shaken(model, scale):
@@ -98,6 +98,21 @@ def test_a_full_window_goes_on_from_its_last_half(window):
         given = np.full((1, 57), -1, "int32")
         given[0, :cut] = model.numbers(text[:cut])
         assert model.text(model._write(noise, given, {})[0]) == text
+
+
+@pytest.mark.parametrize("given", [3, 150, 220])
+def test_room_that_grows_changes_nothing(given):
+    """At 150 there is little room for what follows, at 220 from the start all."""
+    model = build(scale=0.2, window=300)
+    whole = model._run("sample", model.noise(1, seed=3, length=290))
+    start = model.text(whole[0, :given])
+    found = model.generate(1, prompt=start, length=290 - given, seed=0)[0]
+    again = np.full((1, 290), -1, "int32")
+    again[:, :given] = whole[:1, :given]
+    noise = np.zeros((1, 290), "float32")
+    noise[:, given:] = model.noise(1, seed=0, length=290 - given)
+    assert found == model.text(model._run("sample", noise, again)[0])
+    assert len(set(found[given:])) == 3
 
 
 def test_prompts_of_any_length_go_on_together():

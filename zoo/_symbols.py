@@ -33,10 +33,12 @@ class Symbols:
         end: The symbol that ends a sequence, or None.
         window: Most symbols that a state holds, or None. When it is full, the model
             goes on from the last half of it, as if a sequence began there.
+        piece: Most symbols that one call of the loop writes.
     """
 
     symbols = None
     window = None
+    piece = PIECE
     end = None
 
     def call(self, symbols, training=False):
@@ -93,7 +95,7 @@ class Symbols:
         )
         last = ops.full((num,), self.symbols, dtype="int32")
         how = {} if temperature is None else {"temperature": temperature}
-        return self.advance(self.start(num), last, noise, given, None, how)[2]
+        return self._loop(self.start(num), last, noise, given, None, how)[2]
 
     def advance(self, state, last, noise, given, count, how):
         """Write on from a state; return the state, the last symbol and all new ones.
@@ -105,10 +107,15 @@ class Symbols:
             count: How many of their steps are made, a tensor, or None for all.
             how: dict of further arguments of `zoo._draw.drawn`, tensors.
         """
+        return self._loop(state, last, noise, given, count, how)
+
+    def _loop(self, state, last, noise, given, count, how, step=None):
+        """Do what `advance` says, by another `step` than the model's if given."""
+        step = step or self.step
 
         def one(carry, now):
             last, state = carry
-            logits, state = self.step(last, state)
+            logits, state = step(last, state)
             free = drawn(logits, now["noise"], **how)
             symbol = ops.where(now["given"] < 0, free, now["given"])
             return (symbol, state), symbol
@@ -141,7 +148,7 @@ class Symbols:
         Args:
             noise, given: (n, length) NumPy arrays.
             how: As for `advance`, of n rows.
-            most: Most symbols at a time, at most `PIECE`.
+            most: Most symbols at a time; never more than `piece`.
             start: As `self.start`, which it stands in for.
         """
         rows, length = noise.shape
@@ -149,7 +156,7 @@ class Symbols:
         if done:
             yield given[:, :done]
         size = min(b for b in BUCKETS if rows <= b)
-        pad = [(0, size - rows), (0, PIECE)]
+        pad = [(0, size - rows), (0, self.piece)]
         noise = np.pad(noise, pad)
         found = np.pad(given, pad, constant_values=FREE)
         how = {
@@ -161,7 +168,7 @@ class Symbols:
             if held in (None, self.window):
                 state, last, held = self._remembered(found[:, :done], how, start)
             count = self._room(held, min(most, length - done))
-            part = slice(done, done + PIECE)
+            part = slice(done, done + self.piece)
             now = noise[:, part], found[:, part], count
             state, last, new = self._advanced(state, last, *now, how)
             found[:, done : done + count] = new
@@ -170,7 +177,7 @@ class Symbols:
 
     def _room(self, held, most):
         """Return how many symbols a state can take that holds some already."""
-        return min(most, PIECE, self.window - held if self.window else PIECE)
+        return min(most, self.piece, self.window - held if self.window else most)
 
     def _advanced(self, state, last, noise, given, count, how):
         now = [ops.convert_to_tensor(a) for a in (noise, given, np.int32(count))]
@@ -251,7 +258,7 @@ class Symbols:
         while done < length:
             if held in (None, self.window):
                 whole = found[:, :, :done].reshape(size * beams, done)
-                state, last, held = self._remembered(whole, {}, start)
+                state, last, held = self._remembered(whole, {}, start or self.start)
             most = PIECE if self.end is None else SOON
             count = self._room(held, min(most, length - done))
             part = np.pad(given[:, done : done + count], [(0, 0), (0, PIECE - count)])
@@ -296,7 +303,7 @@ class Symbols:
             last, left = left[:, blocks[-1] - 1].copy(), left[:, blocks[-1] :]
         last, count = ops.convert_to_tensor(last), left.shape[1]
         if count:
-            left = np.pad(left, [(0, 0), (0, PIECE - count)])
+            left = np.pad(left, [(0, 0), (0, self.piece - count)])
             noise = np.zeros(left.shape, "float32")
             state, last, _ = self._advanced(state, last, noise, left, count, how)
         return state, last, symbols.shape[1]
@@ -350,7 +357,7 @@ class Symbols:
             symbols[row, : len(sequence)] = sequence
             counted[row, : len(sequence)] = 1
         total, done = np.zeros(size), 0
-        state, last, _ = begin = self._remembered(symbols[:, :0], {})
+        state, last, _ = begin = self._remembered(symbols[:, :0], {}, self.start)
         while done < longest:
             known = self.window // 2 if self.window and done else 0
             if known:

@@ -8,6 +8,7 @@ keys and values, an array of a fixed size for each layer, so that a symbol costs
 same at the end of a text as at its start.
 """
 
+import functools
 import json
 
 import numpy as np
@@ -20,6 +21,8 @@ from zoo._symbols import BLOCKS
 from zoo._text import ASCII, Letters, Text
 from zoo.transformers._keras_hub import check_sizes, keras_hub
 from zoo.transformers._published import numbers
+
+LITTLE = 256  # Symbols that there is room for while a text is short.
 
 
 class GPT(Text, Model):
@@ -45,6 +48,8 @@ class GPT(Text, Model):
             without cross-contamination", https://arxiv.org/abs/2107.02027). "chats"
             where these are conversations, a turn a line: then there is `chat`.
     """
+
+    piece = 64
 
     def __init__(
         self,
@@ -197,8 +202,9 @@ class GPT(Text, Model):
             x = layer(x, decoder_attention_mask=seen, training=training)
         return self._logits(x)
 
-    def start(self, num):
-        size = (num, self.heads, self.window, self.width // self.heads)
+    def start(self, num, room=None):
+        """Return the state before a text, with room for `room` symbols, or all."""
+        size = (num, self.heads, room or self.window, self.width // self.heads)
         caches = {
             f"{name}{i}": ops.zeros(size, self.compute_dtype)
             for i in range(self.backbone.num_layers)
@@ -210,9 +216,69 @@ class GPT(Text, Model):
         logits, state, _ = self._read(symbols, state)
         return logits, state
 
-    def step(self, symbol, state):
-        logits, state = self.read(symbol[:, None], state)
+    def step(self, symbol, state, known=None):
+        logits, state, _ = self._read(symbol[:, None], state, known)
         return logits[:, 0], state
+
+    def advance(self, state, last, noise, given, count, how):
+        """Write on from a state that `apart` made; return its part "new"."""
+        step = functools.partial(self.step, known=state["known"])
+        return self._loop(state["new"], last, noise, given, count, how, step)
+
+    def apart(self, state):
+        """Return a state as what is known, keys transposed, and what is new: nothing.
+
+        A loop that changes a large array copies it at each turn; a small one costs
+        little, and the large one is only read.
+        """
+        known = dict(state)
+        for i in range(self.backbone.num_layers):
+            known[f"keys{i}"] = ops.transpose(state[f"keys{i}"], (0, 1, 3, 2))
+        num = state["place"].shape[0]
+        return {"known": known, "new": self.start(num, self.piece)}
+
+    def joined(self, known, new):
+        """Return both parts as one state again."""
+        place, room = known["place"][0], known["values0"].shape[2]
+        order = ops.arange(room) - place
+        fresh = ops.logical_and(order >= 0, order < new["place"][0])[:, None]
+        order = ops.clip(order, 0, self.piece - 1)
+        state = {"place": known["place"] + new["place"]}
+        for name, old in known.items():
+            if name != "place":
+                axes = (0, 1, 3, 2) if name.startswith("keys") else (0, 1, 2, 3)
+                old, last = ops.transpose(old, axes), ops.take(new[name], order, axis=2)
+                state[name] = ops.where(fresh, last, old)
+        return state
+
+    def _remembered(self, symbols, how, start=None):
+        if start:
+            state, last, held = super()._remembered(symbols, how, start)
+            return self._whole(state), last, held
+        start = functools.partial(self.start, room=self._enough(symbols.shape[1]))
+        return super()._remembered(symbols, how, start)
+
+    def _advanced(self, state, last, noise, given, count, how):
+        if "known" in state and _place(state["new"]) + count > self.piece:
+            state = self._whole(state)
+        if "known" not in state:
+            room, enough = state["keys0"].shape[2], self._enough(_place(state))
+            if enough > room:
+                more = [(0, 0), (0, 0), (0, enough - room), (0, 0)]
+                small = {k: v for k, v in state.items() if k != "place"}
+                state = {**state, **{k: ops.pad(v, more) for k, v in small.items()}}
+            state = self._call_compiled("apart", {}, (state,))
+        new, *rest = super()._advanced(state, last, noise, given, count, how)
+        return {"known": state["known"], "new": new}, *rest
+
+    def _whole(self, state):
+        if "known" not in state:
+            return state
+        return self._call_compiled("joined", {}, (state["known"], state["new"]))
+
+    def _enough(self, symbols):
+        """Return the room for so many symbols and a piece: little, or the window."""
+        return LITTLE if symbols + self.piece <= LITTLE <= self.window else self.window
 
     def attention(self, text):
         """Return how much each place of a text looks at each one before it.
@@ -265,21 +331,33 @@ class GPT(Text, Model):
         logits = self.backbone.token_embedding(x, reverse=True)
         return ops.cast(logits[..., : self.symbols], "float32")
 
-    def _read(self, symbols, state):
-        """Read on from a state: return logits, the state and all maps of attention."""
+    def _read(self, symbols, state, known=None):
+        """Read on from a state: return logits, the state and all maps of attention.
+
+        Args:
+            symbols, state: As for `read`.
+            known: A state, its keys transposed, of what came before `state`, if any.
+        """
         place, steps = state["place"][0], symbols.shape[1]
-        seen = ops.arange(self.window)[None] <= place + ops.arange(steps)[:, None]
-        x = self._embedded(symbols, place)
+        room, before = state["keys0"].shape[2], 0
+        seen = ops.arange(room)[None] <= place + ops.arange(steps)[:, None]
+        if known:
+            before = known["place"][0]
+            all_known = ops.arange(known["values0"].shape[2])[None] < before
+            all_known = ops.broadcast_to(all_known, (steps, all_known.shape[1]))
+            seen = ops.concatenate([all_known, seen], axis=1)
+        x = self._embedded(symbols, before + place)
         new, maps = {"place": state["place"] + steps}, []
         for i, layer in enumerate(self.backbone.transformer_layers):
             names = f"keys{i}", f"values{i}"
             cache = [state[name] for name in names]
-            x, cache, shares = self._layer(layer, x, cache, place, seen)
+            past = known and [known[name] for name in names]
+            x, cache, shares = self._layer(layer, x, cache, place, seen, past)
             new.update(zip(names, cache))
             maps.append(shares)
         return self._logits(x), new, maps
 
-    def _layer(self, layer, x, cache, place, seen):
+    def _layer(self, layer, x, cache, place, seen, past=None):
         """Pass one layer of keras-hub, whose own way copies the cache thrice."""
         attention = layer._self_attention_layer
         y = layer._self_attention_layer_norm(x)
@@ -292,9 +370,17 @@ class GPT(Text, Model):
         ]
         keys, values = cache
         near = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2)))
+        if past:
+            near = ops.concatenate([ops.matmul(query, past[0]), near], axis=-1)
         near = ops.cast(near, "float32") / (self.width // self.heads) ** 0.5
         shares = ops.softmax(ops.where(seen, near, -1e9))
-        y = ops.matmul(ops.cast(shares, values.dtype), values)
+        weights = ops.cast(shares, values.dtype)
+        if past:
+            old = past[1].shape[2]
+            y = ops.matmul(weights[..., :old], past[1])
+            y = y + ops.matmul(weights[..., old:], values)
+        else:
+            y = ops.matmul(weights, values)
         y = ops.reshape(ops.transpose(y, (0, 2, 1, 3)), x.shape)
         x = x + _product(y, attention._output_dense)
         y = layer._feedforward_layer_norm(x)
@@ -306,6 +392,11 @@ class GPT(Text, Model):
         num, steps, _ = x.shape
         x = ops.reshape(x, (num, steps, self.heads, self.width // self.heads))
         return ops.transpose(x, (0, 2, 1, 3))
+
+
+def _place(state):
+    """Return how many symbols a state holds."""
+    return int(ops.convert_to_numpy(state["place"])[0])
 
 
 def _product(x, dense):
