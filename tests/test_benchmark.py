@@ -12,6 +12,7 @@ import zoo as package
 from zoo.tools import (
     _benchmark,
     _benchmark_gan,
+    _benchmark_gpu,
     _benchmark_scaling,
     _benchmark_vae,
     benchmark,
@@ -238,6 +239,41 @@ def test_a_worker_that_fails_says_why():
     ):
         worker.ask("train", epochs=1)
     assert "KeyError" in str(error.value)
+
+
+def test_all_models_are_timed_on_a_gpu_but_here(monkeypatch):
+    unet = {"image_shape": (8, 8, 1), "channels": (4,), "blocks": 1, "attention": ()}
+    dit = {"image_shape": (8, 8, 1), "patch": 4, "width": 8, "depth": 1, "heads": 1}
+    models = {
+        "U-Net": ("DDPM", unet, 4, 1, 2),
+        "DiT": ("DiT", dit, 4, 1, 0),
+    }
+    monkeypatch.setattr(_benchmark, "PAUSE", 0)
+    told = []
+    setting = _benchmark.Setting((BACKEND,), 1, tell=told.append)
+    rows = _benchmark_gpu.measure(setting, models, "cpu", peak=1.0)
+    found = {(row.measure, row.unit) for row in rows}
+    for dtype in _benchmark_gpu.DTYPES:
+        assert (f"training U-Net, {dtype}", "images/s") in found
+        assert (f"sampling U-Net, 10 steps, {dtype}", "images/s") in found
+        assert (f"training DiT, {dtype}", "images/s") in found
+    speeds = {row.measure: row.value for row in rows}
+    share = speeds["training DiT, mixed_bfloat16, of the peak"]
+    work = 4 * (6 * 12 * 8**2 + 12 * 8 * 4)  # 4 tokens of 8 numbers, one block.
+    speed = speeds["training DiT, mixed_bfloat16"]
+    assert share == pytest.approx(100 * work * speed / 1e12)
+    cells, _, result = _benchmark_gpu.told(rows)
+    assert len(cells) == len(rows) + 1
+    assert "of the peak" in result
+    with pytest.raises(OSError, match="measures a gpu; Keras found a cpu"):
+        _benchmark_gpu.measure(setting, {"DiT": models["DiT"]})
+
+
+def test_what_a_symbol_of_a_gpt_costs():
+    work = _benchmark_gpu._work("GPT", _benchmark_gpu.GPT)
+    # 6 for each of 124 M weights, and a seventh more for attention over 1,024.
+    assert work == pytest.approx(6 * 124e6 * (1 + 1 / 6.6), rel=0.01)
+    assert _benchmark_gpu._work("DDPM", _benchmark_gpu.UNET) is None
 
 
 # A training step of two devices, shortened from what XLA writes.

@@ -5,6 +5,7 @@ workers take turns round after round, a ratio is formed within a round, and what
 reported is the median over the rounds.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import importlib.util
@@ -170,24 +171,32 @@ class Worker:
 
     def ask(self, command, **arguments):
         """Have a command carried out, and return its answer."""
-        try:
+        self.tell(command, **arguments)
+        return self.hear()
+
+    def tell(self, command, **arguments):
+        """Have a command begun; `hear` returns its answer."""
+        self._told = command
+        with contextlib.suppress(BrokenPipeError):  # Which `hear` will say.
             self._process.stdin.write(json.dumps([command, arguments]) + "\n")
             self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
+
+    def hear(self):
+        """Return the answer to the command told before."""
+        answer = self._process.stdout.readline()
         if not answer:
             self._process.wait()
             self._errors.seek(0)
             tail = "\n".join(self._errors.read().splitlines()[-5:])
-            raise OSError(f"{self.role} ended while asked to {command}:\n{tail}")
+            raise OSError(f"{self.role} ended while asked to {self._told}:\n{tail}")
         return json.loads(answer)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.terminate()
         self._process.wait()
         self._process.stdout.close()

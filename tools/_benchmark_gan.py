@@ -108,22 +108,28 @@ def contest(setting, place, names, asked, batch=BATCH, dtype="float32"):
     steps, workers, faults = max(1, setting.examples // BATCH), {}, {}
     with contextlib.ExitStack() as stack:
         for name in names:
-            setting.tell(f"warm-up: {name}, {dtype}")
             worker = start(name, steps=steps, batch=batch, dtype=dtype)
-            found = stack.enter_context(worker).ask("place")
+            workers[name] = stack.enter_context(worker)
+            worker.tell("place")
+        setting.tell(f"warm-up: {', '.join(workers)}, {dtype}")
+        for name, worker in list(workers.items()):
+            found = worker.hear()
             if found != place:
                 faults[name] = f"not run: on the {found}, not the {place}"
-                continue
-            try:
-                for command in asked:
-                    worker.ask(command, num=1)
-                workers[name] = worker
-            except OSError as error:
-                if name != COMPILED:
-                    raise
-                words = str(error).splitlines()
-                why = next((line for line in words if "Error:" in line), words[-1])
-                faults[name] = f"not run: {why[:120]}"
+                del workers[name]
+        for command in asked:  # All compile side by side.
+            for worker in workers.values():
+                worker.tell(command, num=1)
+            for name, worker in list(workers.items()):
+                try:
+                    worker.hear()
+                except OSError as error:
+                    if name != COMPILED:
+                        raise
+                    words = str(error).splitlines()
+                    why = next((line for line in words if "Error:" in line), words[-1])
+                    faults[name] = f"not run: {why[:120]}"
+                    del workers[name]
         return {
             command: take_turns(workers, command, setting, f"{command}, {dtype}", num=n)
             for command, n in asked.items()

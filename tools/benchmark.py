@@ -4,6 +4,7 @@
     zoo benchmark vae --backends jax,tensorflow --rounds 9
     zoo benchmark vae --json speed.json
     zoo benchmark gan
+    zoo benchmark gpu --backends jax,torch
     zoo benchmark rnn
     zoo benchmark gpt
     zoo benchmark diffusion
@@ -31,6 +32,7 @@ from zoo.tools import _benchmark
 BENCHMARKS = {
     "vae": "zoo.tools._benchmark_vae",
     "gan": "zoo.tools._benchmark_gan",
+    "gpu": "zoo.tools._benchmark_gpu",
     "rnn": "zoo.tools._benchmark_rnn",
     "gpt": "zoo.tools._benchmark_gpt",
     "diffusion": "zoo.tools._benchmark_diffusion",
@@ -50,7 +52,7 @@ _BATCHES = flags.DEFINE_list(
 )
 _PLOT = flags.DEFINE_string("plot", None, "scaling, solvers: PNG file to plot to.")
 _PEAK = flags.DEFINE_float(
-    "peak", None, "gan: TFLOP/s of the GPU in bfloat16, if the zoo does not know.", 1
+    "peak", None, "gan, gpu: the GPU's TFLOP/s in bfloat16, if unknown to the zoo.", 1
 )
 
 
@@ -64,8 +66,10 @@ def main(argv):
         raise app.UsageError(
             f"--plot is for scaling and solvers; {argv[1]} is a table alone."
         )
-    if _PEAK.value and argv[1] != "gan":
-        raise app.UsageError(f"--peak is for gan; {argv[1]} takes no share of it.")
+    if _PEAK.value and argv[1] not in ("gan", "gpu"):
+        raise app.UsageError(
+            f"--peak is for gan and gpu; {argv[1]} takes no share of it."
+        )
     devices, batches = (
         _counts("--devices", _DEVICES),
         _counts("--batch_sizes", _BATCHES),
