@@ -52,6 +52,23 @@ def test_keras_reads_them(preset):
         np.testing.assert_array_equal(old, new)
 
 
+def test_tables_are_small_where_hdf5_can_be_told(tmp_path, monkeypatch):
+    def nothing(name):
+        raise OSError(name)
+
+    vae().save_preset(tmp_path / "small", dtype="bfloat14")
+    monkeypatch.setattr(_saving.ctypes, "CDLL", nothing)
+    vae().save_preset(tmp_path / "large", dtype="bfloat14")
+    models = [zoo.load(tmp_path / name) for name in ("small", "large")]
+    for old, new in zip(*(model.get_weights() for model in models)):
+        np.testing.assert_array_equal(old, new)
+    sizes = {
+        name: (tmp_path / name / "model.weights.h5").stat().st_size
+        for name in ("small", "large")
+    }
+    assert sizes["small"] < sizes["large"] - 10_000
+
+
 def test_what_does_not_pay_stays_plain(tmp_path):
     """Also zeros, of which a small file might claim any number."""
     with h5py.File(tmp_path / "x.h5", "w", libver="earliest") as file:

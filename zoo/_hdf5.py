@@ -65,9 +65,12 @@ class Reader:
 
         A header is a dict of messages; that of a group has the key GROUP.
         """
-        head = self._unpack("<8s8B8x4Q8xQ", 0)  # Superblock version 0, II.A
-        signature, *versions, base, _, end, driver, root = head
-        plain = versions == [0, 0, 0, 0, 0, 8, 8, 0] and driver == 2**64 - 1
+        signature, version = self._unpack("<8sB", 0)  # Superblock, II.A
+        more = "4x" if version == 1 else ""  # How wide trees of arrays are.
+        head = self._unpack(f"<9x7B8x{more}4Q8xQ", 0)
+        *versions, base, _, end, driver, root = head
+        plain = version < 2 and versions == [0, 0, 0, 0, 8, 8, 0]
+        plain = plain and driver == 2**64 - 1
         if signature != SIGNATURE or not plain or base or end != self.size:
             raise ValueError("it is no HDF5 file of the plain kind, or not all of it.")
         yield from self._items("", self._header(root, "/"))
