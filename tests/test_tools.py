@@ -88,6 +88,19 @@ def test_train_fine_tune_verify_and_generate(workshop):
     write_card(workshop / "grown", card)
     said = run("verify", "grown", cwd=workshop, code=1)
     assert "Not as the card says: grown: nll" in said
+    run(*common[:-1], "sown", "--seed", 3, cwd=workshop)
+    said = run("verify", "grown", "--seeds", "grown", cwd=workshop, code=1)
+    assert "grown differs from it in its seed 0, which another has" in said
+    said = run("verify", "grown", "--seeds", "seedling", cwd=workshop, code=1)
+    assert "seedling differs from it in dtype" in said
+    assert "Wrote what 1 other" in run(
+        "verify", "grown", "--seeds", "sown", cwd=workshop
+    )
+    card = json.loads((workshop / "grown" / "config.json").read_text())
+    other = json.loads((workshop / "sown" / "config.json").read_text())
+    nll = other["metrics"]["nll"]["value"]
+    assert card["metrics"]["nll"]["seeds"] == {"3": nll}
+    assert f"(seeds 3: {nll:g})" in (workshop / "grown" / "README.md").read_text()
     said = run("evaluate", "grown", "--metrics", "nll,elbo", "--json", cwd=workshop)
     results = json.loads(said[said.index("{") : said.rindex("}") + 1])
     assert results["elbo"] >= results["nll"]

@@ -4,6 +4,7 @@ zoo verify vae-mnist
 zoo verify --all
 zoo verify --all --quick               seconds instead of many minutes
 zoo verify runs/mine --update          measure, and write the card
+zoo verify runs/mine --seeds runs/b,runs/c    and what other seeds came to, beside it
 """
 
 import functools
@@ -19,6 +20,9 @@ from zoo.tools import _measures, evaluate
 _ALL = flags.DEFINE_bool("all", False, "Every preset with weights.")
 _QUICK = flags.DEFINE_bool("quick", False, "On the few rows that the card names.")
 _UPDATE = flags.DEFINE_bool("update", False, "Write what was measured into the card.")
+_SEEDS = flags.DEFINE_list(
+    "seeds", None, "Runs of the same recipe by other seeds, to measure for the card."
+)
 
 
 def verify(name, update=False, quick=False, manual_dir=None):
@@ -78,10 +82,61 @@ def _compare(name, model, data, train, listed, held, update):
     return wrong
 
 
+def seeds(name, runs, manual_dir=None):
+    """Measure runs that differ by their seeds, and write it into a preset's card.
+
+    Args:
+        name: A preset.
+        runs: Presets of the same model and recipe, but for the seed.
+        manual_dir: As for `verify`.
+
+    Raises:
+        app.UsageError: A run differs in more than its seed, or not in that.
+    """
+    folder = _registry.find(name)
+    card = _registry.read(folder)
+    others = {run: _registry.read(_registry.find(run)) for run in runs}
+    known = {_seed(card)}
+    for run, other in others.items():
+        differ = [k for k in ("model", "config") if other[k] != card[k]]
+        mine, theirs = _followed(card), _followed(other)
+        differ += [k for k in mine | theirs if mine.get(k) != theirs.get(k)]
+        if differ or _seed(other) in known:
+            what = ", ".join(differ) or f"its seed {_seed(other)}, which another has"
+            raise app.UsageError(
+                f"--seeds takes runs of {name}'s recipe by other seeds; {run} differs "
+                f"from it in {what}."
+            )
+        known.add(_seed(other))
+    for run in runs:
+        verify(run, update=True, manual_dir=manual_dir)
+    measured = [_registry.read(_registry.find(run)) for run in runs]
+    for key, entry in card["metrics"].items():
+        if not key.partition("[")[0].endswith(" floor"):
+            values = {_seed(m): m["metrics"][key]["value"] for m in measured}
+            entry["seeds"] = {f"{seed}": values[seed] for seed in sorted(values)}
+    write_card(folder, card)
+
+
+def _seed(card):
+    return card.get("recipe", {}).get("seed", 0)
+
+
+def _followed(card):
+    """Return a card's recipe without what a run adds to it, and its seed."""
+    apart = ("seed", "run", "command", "note", "stored")
+    return {k: v for k, v in card.get("recipe", {}).items() if k not in apart}
+
+
 def main(argv):
     names = argv[1:]
-    if _ALL.value == bool(names):
-        raise app.UsageError("zoo verify takes presets, or --all.")
+    if _ALL.value == bool(names) or (_SEEDS.value and len(names) != 1):
+        one = "one preset with --seeds, " if _SEEDS.value else ""
+        raise app.UsageError(f"zoo verify takes {one}presets, or --all.")
+    if _SEEDS.value:
+        seeds(names[0], _SEEDS.value, flags.FLAGS.manual_dir)
+        print(f"Wrote what {len(_SEEDS.value)} other seeds came to into {names[0]}.")
+        return 0
     if _ALL.value:
         cards = {n: _registry.read(_registry.home() / n) for n in _registry.presets()}
         names = [n for n, card in cards.items() if "model.weights.h5" in card["files"]]

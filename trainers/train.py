@@ -22,6 +22,7 @@ from absl import app, flags
 
 import zoo
 from zoo import _midi, _registry
+from zoo._backend import accelerator
 from zoo._optimizers import from_recipe
 from zoo._saving import save_preset
 from zoo.trainers import checkpoints, strategies
@@ -235,7 +236,10 @@ def save(model, card, recipe, out, data):
         kept = ("licence", "data")
         entries.update({k: card[k] for k in kept if k in card})
         listed = card.get("metrics", {})
-        entries["metrics"] = {k: {**m, "value": None} for k, m in listed.items()}
+        entries["metrics"] = {
+            key: {k: None if k == "value" else v for k, v in m.items() if k != "seeds"}
+            for key, m in listed.items()
+        }
         if "quick" in card:
             values = dict.fromkeys(card["quick"]["values"])
             entries["quick"] = {**card["quick"], "values": values}
@@ -278,8 +282,9 @@ def _run_facts(seconds):
     from importlib.metadata import version
 
     backend = keras.backend.backend()
+    cores = f"{os.cpu_count()} CPU cores ({platform.machine()})"
     return {
         "seconds": round(seconds),
-        "hardware": f"{os.cpu_count()} CPU cores ({platform.machine()})",
+        "hardware": accelerator() or cores,
         "software": f"keras {keras.__version__} on {backend} {version(backend)}",
     }

@@ -8,6 +8,7 @@ The only file that asks which backend it is. Above it, these are known:
     compiled(fn, model)        `fn`, reading the model's variables, compiled if possible
     scan(step, state, inputs, count)  a loop over the first axis, or its first `count`
     scope(model)               where what belongs to a model's devices is made
+    accelerator()              name of the GPU or TPU it computes on, None on a CPU
     split_jit(model, jit)      what Keras compiles, and what each replica compiles
     whole_array(variable)      its value as NumPy, wherever its parts lie
 """
@@ -27,6 +28,11 @@ with _start.quietly():
         tf.config.list_physical_devices()
 
 if NAME == "tensorflow":
+
+    def accelerator():
+        found = tf.config.list_physical_devices("GPU")
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in found]
+        return details[0].get("device_name", "a GPU") if found else None
 
     def scope(model):
         return model.distribute_strategy.scope()
@@ -164,6 +170,9 @@ elif NAME == "torch":
     import torch
     import torch.distributed as dist
 
+    def accelerator():
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
     def _replicas():
         there = dist.is_available() and dist.is_initialized()
         return dist.get_world_size() if there else 1
@@ -219,6 +228,10 @@ elif NAME == "jax":
     import itertools
 
     import jax
+
+    def accelerator():
+        device = jax.devices()[0]
+        return None if device.platform == "cpu" else device.device_kind
 
     def _replica():
         return 0

@@ -54,6 +54,9 @@ def _numbers(metrics):
         unit = f" {entry['unit']}" if entry.get("unit") else ""
         value = entry.get("value")
         said = "not measured" if value is None else f"{value:g}{unit}"
+        if others := entry.get("seeds"):
+            numbers = ", ".join(f"{other:g}" for other in others.values())
+            said += f" (seeds {', '.join(others)}: {numbers})"
         rows.append(
             f"| {key} | {said} | ± {entry['tolerance']:g} | {entry['protocol']} |"
         )
