@@ -365,6 +365,11 @@ def test_the_bound_is_a_sum_in_closed_form(schedule):
 
 def test_a_flow_has_a_bound_too():
     model = zoo.DiT(SHAPE, width=8, depth=1, heads=1)
+    times = model._chain()
+    assert (times[0], times[-1], len(times)) == (0.004, 1.0, 1000)
+    alpha, sigma = model.schedule(times[0])
+    assert 255 * sigma == pytest.approx(alpha, rel=0.05)
+    assert zoo.DDPM(**SIZES)._chain()[0] == 0.001
     found = model.score(rows(3), samples=3)
     assert np.isfinite(found).all()
     assert (found < 0).all()

@@ -54,10 +54,11 @@ class Likelihood:
         def draw():
             return generator.standard_normal(x.shape, dtype="float32")
 
-        first = np.full((n,), 1 / STEPS, "float32")
+        times = self._chain()
+        first = np.full((n,), times[0], "float32")
         total = self._run("log_levels", x, draw(), first, *given, rows=64)
         total = total.astype("float64")
-        alpha, sigma = self.schedule(np.arange(1, STEPS + 1) / STEPS)
+        alpha, sigma = self.schedule(times)
         snr = (alpha / sigma) ** 2
         shares = -np.diff(np.log(np.maximum(snr, 1e-7)))  # 0 where a flow starts.
         shares /= shares.sum()
@@ -65,13 +66,23 @@ class Likelihood:
         bounds, offset = np.cumsum(shares)[:-1], generator.random(n)
         for index in range(samples):
             step = np.searchsorted(bounds, (index + offset) / samples)
-            now = ((step + 2) / STEPS).astype("float32")
+            now = times[step + 1].astype("float32")
             error = self._run("squared_error", x, draw(), now, *given, rows=64)
             total -= weights[step] * error
         alpha, sigma = self.schedule(np.float64(1.0))
         prior = sigma**2 - 1 - 2 * np.log(sigma)
         square = np.square(x.reshape(n, -1), dtype="float64").sum(1)
         return total - 0.5 * (prior * x[0].size + alpha**2 * square)
+
+    def _chain(self):
+        """Return the times of the chain, (1000,), evenly from the first to 1.
+
+        The first is 1/1000, or where noise has grown to half the distance of two
+        levels: with less of it no network says of a pixel more than its level.
+        """
+        early = np.arange(10, 10 * STEPS) / (10 * STEPS)
+        alpha, sigma = self.schedule(early)
+        return np.linspace(early[np.argmax(LEVELS * sigma >= alpha)], 1.0, STEPS)
 
     def squared_error(self, images, noise, times, labels=None):
         """Return |x - D|² of images in [-1, 1] seen at times, (n,)."""
