@@ -56,8 +56,12 @@ def reconstruction(model, data):
     }
 
 
-def label_accuracy(model, data, judge="lenet-mnist", num=10_000, seed=0):
-    """Return the share of class-balanced samples that a classifier finds right."""
+def label_accuracy(model, data, judge="lenet-mnist", num=None, seed=0):
+    """Return the share of class-balanced samples that a classifier finds right.
+
+    They are as many as the data, unless `num` says how many.
+    """
+    num = num or len(data)
     labels = np.arange(num) % model.classes
     samples = model.generate(num, seed=seed, labels=labels)
     answers = zoo.load(judge).classify(samples)
