@@ -84,7 +84,8 @@ def test_each_solver_is_measured_at_each_number(monkeypatch):
     """Of a model whose images are farther from real ones the fewer the steps."""
     asked = []
 
-    def generate(num, seed, solver, steps):
+    def generate(num, seed, solver, steps, guidance):
+        assert guidance == 1.0  # Another evaluates twice.
         asked.append((solver, steps))
         return np.full((num, 4), 1 / steps)
 

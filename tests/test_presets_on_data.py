@@ -12,7 +12,7 @@ from zoo import _registry, metrics
 from zoo.trainers.data import Data
 
 # Minutes each, by `zoo verify NAME`; and gpt-python's are of one Python's library.
-LONG = "ddpm-mnist", "wgan-gp-stacked-mnist", "t5-de-en", "gpt-python"
+LONG = "ddpm-mnist", "dit-mnist", "wgan-gp-stacked-mnist", "t5-de-en", "gpt-python"
 QUICK = [
     name
     for name in zoo.presets()

@@ -156,6 +156,9 @@ def ours(steps, jit="auto"):
             trained.append(zoo.load(PRESET))
         return trained[0]
 
+    def draw(num, steps):
+        return preset().generate(num, 0, steps=steps, guidance=1.0)
+
     def memory():
         small = zoo.DDPM((8, 8, 1), channels=[8], blocks=1)
         for _ in range(50):
@@ -173,8 +176,8 @@ def ours(steps, jit="auto"):
         "train": lambda: [1e3 * rows / t for t in timed(fit, 1)],
         "sample": lambda: [t / STEPS for t in timed(generate, 3)],
         "ready": ready,
-        "distance": lambda steps: judged(preset().generate(SAMPLES, 0, steps=steps)),
-        "many": lambda steps: timed(lambda: preset().generate(NUM, 0, steps=steps), 3),
+        "distance": lambda steps: judged(draw(SAMPLES, steps)),
+        "many": lambda steps: timed(lambda: draw(NUM, steps), 3),
         "memory": memory,
     }
 
