@@ -203,6 +203,13 @@ class Worker:
         self._errors.close()
 
 
+def not_run(error):
+    """Return in a line why a program that a `Worker` ran has no number."""
+    words = str(error).splitlines()
+    why = next((line for line in words if "Error:" in line), words[-1])
+    return f"not run: {why[:120]}"
+
+
 def serve(builders):
     """Be a worker: build a role's commands, and carry them out until input ends.
 

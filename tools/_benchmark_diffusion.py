@@ -15,7 +15,7 @@ import os
 import statistics
 from functools import partial
 
-from zoo.tools._benchmark import Row, Worker, installed, row, serve, take_turns
+from zoo.tools._benchmark import Row, Worker, installed, not_run, row, serve, take_turns
 from zoo.tools._benchmark_gan import COMPILED, EAGER, PLAIN, XLA, lines
 from zoo.tools._benchmark_gan import Row as Noted
 from zoo.tools._benchmark_vae import pictures, timed
@@ -49,9 +49,7 @@ def measure(setting):
             except OSError as error:
                 if name != COMPILED:
                     raise
-                words = str(error).splitlines()
-                why = next((line for line in words if "Error:" in line), words[-1])
-                faults[name] = f"not run: {why[:120]}"
+                faults[name] = not_run(error)
         speeds = take_turns(workers, "train", setting, "training")
         samplers = {k: w for k, w in workers.items() if k != XLA}
         times = take_turns(samplers, "sample", setting, "sampling")

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from zoo.tools import _benchmark
-from zoo.tools._benchmark import Worker, installed, row, serve, take_turns
+from zoo.tools._benchmark import Worker, installed, not_run, row, serve, take_turns
 from zoo.tools._benchmark_scaling import _platform
 from zoo.tools._benchmark_vae import pictures, timed
 
@@ -126,9 +126,7 @@ def contest(setting, place, names, asked, batch=BATCH, dtype="float32"):
                 except OSError as error:
                     if name != COMPILED:
                         raise
-                    words = str(error).splitlines()
-                    why = next((line for line in words if "Error:" in line), words[-1])
-                    faults[name] = f"not run: {why[:120]}"
+                    faults[name] = not_run(error)
                     del workers[name]
         return {
             command: take_turns(workers, command, setting, f"{command}, {dtype}", num=n)

@@ -45,7 +45,7 @@ def save_samples(model, path, test=None, train=None):
     if not model.pairs:
         columns = model.classes or 8
         return save_grid(path, model.generate(8 * columns, seed=0), columns)
-    rows = np.random.default_rng(0).permutation(len(test))[:40]
+    rows = np.random.default_rng(0).permutation(len(test))[:24]
     first, second = (part / np.float32(255) for part in test[rows])
     shown = [first, model.translate(first), second]
     if hasattr(model, "back"):
