@@ -9,6 +9,7 @@ from keras import ops
 from test_contract import SMALL, build
 
 import zoo
+from zoo._saving import places
 from zoo.diffusion import solvers
 from zoo.diffusion._denoiser import IMAGE_OF, TARGET
 from zoo.diffusion._unet import fold, unfold
@@ -449,6 +450,33 @@ def test_a_student_starts_from_a_ddpm():
     assert "DDPM" in student.starts_from
     with pytest.raises(ValueError, match="segments are 1 to 64, grid a multiple"):
         ConsistencyModel(**SIZES, segments=3, grid=64)
+    with pytest.raises(ValueError, match="substeps are 1 to 64, not 0"):
+        ConsistencyModel(**SIZES, substeps=0)
+
+
+@pytest.mark.once
+def test_a_student_learns_where_its_teacher_comes():
+    """By DDIM in two steps, then nearer to what the teacher finds in six."""
+    keras.utils.set_random_seed(0)
+    images = np.full((48, *SHAPE), 0.1, "float32")
+    images[::2, :4] = 0.9
+    teacher = zoo.DDPM(**SIZES)
+    teacher.compile(keras.optimizers.Adam(1e-2))
+    teacher.fit(images, batch_size=16, epochs=20, verbose=0)
+    student = ConsistencyModel(**SIZES, segments=2, substeps=3)
+    student.starts(teacher)
+    assert not any("teacher" in path for path in places(student))
+    aim = teacher.generate(64, 0, "dpm++", 6)
+    before = np.abs(student.generate(64, 0) - aim).mean()
+    student.compile(keras.optimizers.Adam(3e-3))
+    kept = teacher.get_weights()
+    student.fit(images, batch_size=16, epochs=12, verbose=0)
+    assert np.abs(student.generate(64, 0) - aim).mean() < 0.8 * before
+    for first, second in zip(kept, teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(first, second)
+    other = ConsistencyModel(**SIZES, segments=2)
+    other.starts(student)  # Its own kind has nothing to teach.
+    assert other.teacher is None
 
 
 def test_evenly_spaced_times_end_where_they_should():

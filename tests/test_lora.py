@@ -126,3 +126,50 @@ def test_a_damaged_adapter_is_refused(base, tmp_path, change, text):
     path.write_text("[" if change is None else json.dumps({**found, **change}))
     with pytest.raises(ValueError, match=text):
         zoo.load(folder, adapter=tmp_path / "small")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A preset that is an adapter to vae-mnist, and the model it was made from."""
+    model = zoo.load("vae-mnist")
+    model.adapt("decoder", rank=2)
+    for variable in model.trainable_variables:
+        variable.assign(np.random.default_rng(0).normal(0, 0.05, variable.shape))
+    model.save_preset(tmp_path / "small", dtype="float16", summary="Changed.")
+    return tmp_path / "small", model
+
+
+def test_an_adapted_preset_is_saved_as_what_it_changes(small, tmp_path):
+    folder, model = small
+    size = sum(f.stat().st_size for f in folder.iterdir())
+    assert size < 40_000
+    assert "MB of adapter to vae-mnist" in (folder / "README.md").read_text("utf-8")
+    again = zoo.load(folder)
+    assert again.count_params() == again.card["parameters"]
+    assert (again.card["base"], again.card["summary"]) == ("vae-mnist", "Changed.")
+    found = again.generate(3, seed=0)
+    np.testing.assert_allclose(found, model.generate(3, seed=0), atol=2e-3)
+    assert np.abs(found - zoo.load("vae-mnist").generate(3, seed=0)).max() > 0.05
+    again.save_preset(tmp_path / "plain")  # It is a plain model by now.
+    np.testing.assert_array_equal(
+        zoo.load(tmp_path / "plain").generate(3, seed=0), found
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"base": "hf://someone/else"}, "a base that comes with the zoo, not 'hf://"),
+        ({"base": None}, "'base' that is a str"),
+        ({"base": "vae-small"}, "no trained weights"),
+        ({"base": "iwae-mnist"}, "is of other weights than these"),
+        ({"config": {"samples": 7, "hidden": [2]}}, "lists"),
+        ({"files": {}}, "no trained weights"),
+    ],
+)
+def test_an_adapter_to_something_else_is_refused(small, change, text):
+    path = small[0] / "config.json"
+    card = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**card, **change}), "utf-8")
+    with pytest.raises(zoo.PresetError, match=text):
+        zoo.load(small[0])

@@ -9,6 +9,7 @@ import pytest
 
 import zoo
 from zoo import _registry, metrics
+from zoo._card import weights_of
 from zoo.trainers.data import Data
 
 # Minutes each, by `zoo verify NAME`; and gpt-python's are of one Python's library.
@@ -16,8 +17,7 @@ LONG = "ddpm-mnist", "dit-mnist", "wgan-gp-stacked-mnist", "t5-de-en", "gpt-pyth
 QUICK = [
     name
     for name in zoo.presets()
-    if "model.weights.h5" in _registry.read(_registry.home() / name)["files"]
-    and name not in LONG
+    if weights_of(_registry.read(_registry.home() / name)) and name not in LONG
 ]
 
 

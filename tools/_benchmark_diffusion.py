@@ -123,10 +123,11 @@ def judged(images):
 def ready():
     """Say why the time to quality cannot be measured; None if it can."""
     from zoo import _registry
+    from zoo._card import weights_of
     from zoo.trainers.data import DataError, open_data
 
     card = _registry.read(_registry.home() / PRESET)
-    if "model.weights.h5" not in card["files"]:
+    if not weights_of(card):
         return f"not run: {PRESET} has no weights"
     try:
         open_data("tfds:mnist", "test", (28, 28, 1))

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo import _registry
+from zoo._card import weights_of
 from zoo.tools._benchmark import Worker, serve
 
 TITLE = "Exports to LiteRT"
@@ -98,7 +99,7 @@ def measure(setting):
 
 
 def _trained(name):
-    return "model.weights.h5" in _registry.read(_registry.home() / name)["files"]
+    return weights_of(_registry.read(_registry.home() / name))
 
 
 def quality(name, model):

@@ -2,7 +2,8 @@
 
 Decoding is at batch 1 with random weights in float32: so many symbols after a prompt,
 by the zoo's `generate` and by `generate` of transformers' GPT2LMHeadModel with its own
-cache, both drawing. LiteRT's int8-dynamic is the zoo's export by `zoo run`'s code. No
+cache, both drawing. LiteRT's int8-dynamic is the zoo's export by `zoo run`'s code,
+written first, in a process of its own, since that takes most memory. No
 program can be faster than the weights are read from memory once a symbol, which a row
 says beside them. That a symbol costs the same after a long text is said by a last row.
 
@@ -20,7 +21,7 @@ from zoo.tools._benchmark import Worker, better, installed, row, serve, take_tur
 from zoo.tools._benchmark_vae import timed
 
 TITLE = "GPT-2 of 124 M at batch 1, and nanoGPT's CPU configuration"
-PEER = "transformers"
+MODULE, PEER = "zoo.tools._benchmark_gpt", "transformers"
 EXAMPLES = 2_400  # Windows of one epoch of training.
 LITERT = "litert int8-dynamic"
 NANO = "nanoGPT eager", "nanoGPT compiled"
@@ -41,9 +42,10 @@ def measure(setting, shape=None):
     """
     shape = {**DECODED, **(shape or {})}
     peers = (PEER,) if installed(PEER) and installed("torch") else ()
-    ours = [*setting.backends, *((LITERT,) if "tensorflow" in setting.backends else ())]
+    phone = (LITERT,) if "tensorflow" in setting.backends else ()
     with contextlib.ExitStack() as stack:
-        workers = _start(stack, setting, (*peers, *ours), "decode", shape)
+        names = *phone, *peers, *setting.backends
+        workers = _start(stack, setting, names, "decode", shape)
         times = take_turns(workers, "decode", setting, "decoding")
         keras = {name: times[name] for name in setting.backends}
         best = min(keras, key=lambda name: statistics.median(keras[name]))
@@ -86,7 +88,7 @@ def _start(stack, setting, names, task, shape, **how):
         backend = {LITERT: "tensorflow"}.get(name, name)
         backend = "torch" if name in (*NANO, PEER) else backend
         role = name if name in (*NANO, PEER, LITERT) else f"zoo {task}"
-        worker = Worker("zoo.tools._benchmark_gpt", role, backend, shape=shape, **how)
+        worker = Worker(MODULE, role, backend, shape=shape, **how)
         stack.enter_context(worker)
         try:
             worker.ask(task)
@@ -147,13 +149,23 @@ def on_phone(shape):
     """Return the command of the zoo's export."""
     from zoo._run import Exported
 
-    model = model_of(shape)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "gpt")
-        model.export(out, "litert", quantize="int8-dynamic", verbose=False)
+        with Worker(MODULE, "export", "tensorflow", shape=shape) as writer:
+            writer.ask("export", out=str(out))
         ran = Exported(out, threads=2)
-    how = {"seed": 0, "prompt": model.vocabulary[5] * PROMPT, "length": WRITTEN}
+    how = {"seed": 0, "prompt": ran.vocabulary[5] * PROMPT, "length": WRITTEN}
     return {"decode": lambda: a_symbol(lambda: ran.generate(1, **how))}
+
+
+def exporting(shape):
+    """Return the command that writes an export, whose memory ends with it."""
+
+    def export(out):
+        how = {"quantize": "int8-dynamic", "verbose": False}
+        return model_of(shape).export(out, "litert", **how)
+
+    return {"export": export}
 
 
 def theirs(shape):
@@ -297,6 +309,7 @@ if __name__ == "__main__":
             "zoo decode": decoding,
             "zoo train": training,
             LITERT: on_phone,
+            "export": exporting,
             PEER: theirs,
             NANO[0]: nano,
             NANO[1]: lambda **how: nano(compiled=True, **how),

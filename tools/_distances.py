@@ -36,13 +36,15 @@ class Sets:
         seed: Of the samples, and of which training images are taken.
         labels: "test" gives samples the labels of the test set, where these are not
             in equal shares; None takes all labels in turn.
+        draw: Function of number and seed that returns samples; None is `generate`.
     """
 
-    def __init__(self, model, test, train, judge, num, seed=0, labels=None):
+    def __init__(self, model, test, train, judge, num, seed=0, labels=None, draw=None):
         if labels not in (None, "test"):
             raise ValueError(f"labels are 'test' or none, not {labels!r}.")
         self.model, self.test, self.open, self.num = model, test, train, num
         self.judge, self.seed, self.asked, self._held = judge, seed, labels, {}
+        self.draw = draw or (lambda num, seed: model.generate(num, seed=seed))
 
     @functools.cached_property
     def train(self):
@@ -85,10 +87,10 @@ class Sets:
     def _fakes(self):
         if self.model.pairs:
             return self.model.translate(self.test[np.arange(self.num)][0])
-        given = {}
         if self.asked:
-            given["labels"] = self.test[np.arange(self.num)][1]
-        return self.model.generate(self.num, seed=self.seed, **given)
+            asked = self.test[np.arange(self.num)][1]
+            return self.model.generate(self.num, seed=self.seed, labels=asked)
+        return self.draw(self.num, self.seed)
 
     def _real(self, which):
         data = self.test if which in ("test", "source") else self.train

@@ -3,6 +3,7 @@
 Programs of the zoo, and tests, measure through `measure`; it has no flags of its own.
 """
 
+import functools
 import inspect
 import json
 
@@ -56,16 +57,14 @@ def reconstruction(model, data):
     }
 
 
-def label_accuracy(model, data, judge="lenet-mnist", num=None, seed=0):
+def label_accuracy(model, data, draw, judge="lenet-mnist", num=None, seed=0):
     """Return the share of class-balanced samples that a classifier finds right.
 
     They are as many as the data, unless `num` says how many.
     """
     num = num or len(data)
-    labels = np.arange(num) % model.classes
-    samples = model.generate(num, seed=seed, labels=labels)
-    answers = zoo.load(judge).classify(samples)
-    return {"label_accuracy": metrics.accuracy(answers, labels)}
+    answers = zoo.load(judge).classify(draw(num, seed))
+    return {"label_accuracy": metrics.accuracy(answers, np.arange(num) % model.classes)}
 
 
 def spoken(model, data, judge="recognizer-digits", num=500, seed=0):
@@ -185,14 +184,19 @@ def measure(model, data, wanted, progress=None, train=None):
             "FD[lenet-mnist]@10k."
         )
     results, done = {}, {}
+
+    @functools.cache  # What several numbers are of is drawn once.
+    def draw(num, seed):
+        return model.generate(num, seed=seed)
+
     for name, options in wanted.items():
         if name not in MEASURES:
-            results[name] = _between(name, model, data, train, done, **options)
+            results[name] = _between(name, model, data, train, done, draw, **options)
             continue
         function = MEASURES[name]
         key = (function, json.dumps(options, sort_keys=True))
         if key not in done:  # One pass gives several numbers.
-            more = {"progress": progress, "train": train}
+            more = {"progress": progress, "train": train, "draw": draw}
             takes = inspect.signature(function).parameters
             options = {**options, **{k: v for k, v in more.items() if k in takes}}
             done[key] = function(model, data, **options)
@@ -202,7 +206,7 @@ def measure(model, data, wanted, progress=None, train=None):
     return results
 
 
-def _between(name, model, data, train, done, few=False, seed=0, labels=None):
+def _between(name, model, data, train, done, draw, few=False, seed=0, labels=None):
     what, which, judge, num = _distances.parse(name)
     num = min(num, len(data))
     if num < _distances.FEWEST and not few:
@@ -213,7 +217,7 @@ def _between(name, model, data, train, done, few=False, seed=0, labels=None):
         )
     key = judge, num, seed, labels
     if key not in done:
-        done[key] = _distances.Sets(model, data, train, judge, num, seed, labels)
+        done[key] = _distances.Sets(model, data, train, judge, num, seed, labels, draw)
     return float(_distances.BETWEEN[what](done[key], which))
 
 

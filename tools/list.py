@@ -9,6 +9,7 @@ import json
 from absl import app, flags
 
 from zoo import MODELS, _registry
+from zoo._card import weights_of
 
 _JSON = flags.DEFINE_bool("json", False, "Print JSON instead of a table.")
 
@@ -18,7 +19,7 @@ def rows():
     table = []
     for name in _registry.presets():
         card = _registry.read(_registry.home() / name)
-        weights = card["files"].get("model.weights.h5")
+        weights = weights_of(card)
         first = next(iter(card.get("metrics", {}).items()), None)
         table.append(
             {

@@ -14,6 +14,7 @@ from absl import app, flags
 
 import zoo
 from zoo import _registry
+from zoo._card import weights_of
 from zoo._saving import write_card
 from zoo.tools import _measures, evaluate
 
@@ -139,7 +140,7 @@ def main(argv):
         return 0
     if _ALL.value:
         cards = {n: _registry.read(_registry.home() / n) for n in _registry.presets()}
-        names = [n for n, card in cards.items() if "model.weights.h5" in card["files"]]
+        names = [n for n, card in cards.items() if weights_of(card)]
     manual_dir = flags.FLAGS.manual_dir
     wrong = {n: verify(n, _UPDATE.value, _QUICK.value, manual_dir) for n in names}
     failed = {name: keys for name, keys in wrong.items() if keys}

@@ -93,7 +93,7 @@ def _train(place):
             f"{_PRESET.value} is a {card['model']}."
         )
     if init:
-        model = _adopt(model, card)
+        model = _adopt(model, card, recipe.get("adapt"))
     elif _DATA.value and getattr(model, "vocabulary", None):
         model = _of_text(model, recipe)
     if "samples.mid" in SAMPLES.get(model.medium, ()):
@@ -257,15 +257,21 @@ def _claim(out, place):
     out.mkdir(parents=True, exist_ok=True)
 
 
-def _adopt(model, card):
-    """Give the weights of --init to a model with the preset's own arguments."""
+def _adopt(model, card, adapt):
+    """Give the weights of --init to a model with the preset's own arguments.
+
+    With `adapt`, the arguments of `Model.adapt`, an adapter to them learns.
+    """
     own = getattr(zoo, card["model"])(**card["config"])
     try:
-        own.set_weights(model.get_weights())
+        own.starts(model)
     except ValueError as error:
         raise app.UsageError(
             f"The weights of --init do not fit {_PRESET.value}: {error}"
         ) from error
+    if adapt:
+        vars(own)["card"] = model.card  # Whose weights these are.
+        own.adapt(**adapt)
     return own
 
 

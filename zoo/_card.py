@@ -3,6 +3,14 @@
 import json
 import re
 
+WEIGHTS = "model.weights.h5"
+ADAPTER = "adapter.json", "adapter.weights.h5"  # In its place, of another's weights.
+
+
+def weights_of(card):
+    """Return size and checksum of a preset's weights, or adapter; None if untrained."""
+    return card["files"].get(WEIGHTS) or card["files"].get(ADAPTER[1])
+
 
 def card_text(name, card):
     """Return the card of a preset as Markdown.
@@ -11,7 +19,7 @@ def card_text(name, card):
         name: The preset's name.
         card: Its config.json as a dict.
     """
-    trained = "model.weights.h5" in card["files"]
+    trained = weights_of(card)
     parts = [f"# {name}", card.get("summary", "")]
     if "samples.png" in card["files"]:
         parts.append(f"![Samples of {name}, seed 0](samples.png)")
@@ -79,8 +87,9 @@ def _few(name, card):
 
 
 def _size(card):
-    weights = card["files"].get("model.weights.h5")
-    stored = f", {weights['bytes'] / 1e6:.2f} MB of weights" if weights else ""
+    weights = weights_of(card)
+    kind = f"adapter to {card['base']}" if "base" in card else "weights"
+    stored = f", {weights['bytes'] / 1e6:.2f} MB of {kind}" if weights else ""
     return f"{card['model']} with {card['parameters']:,} parameters{stored}."
 
 

@@ -9,9 +9,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from zoo._card import ADAPTER, WEIGHTS
 from zoo._registry import PresetError
 
-FILES = ["config.json", "model.weights.h5", "README.md", "*.png"]
+FILES = ["config.json", WEIGHTS, *ADAPTER, "README.md", "*.png"]
 FILES += ["tokenizer.json", "assets/tokenizer/*"]  # Of keras-hub.
 FORMS = {
     "hf": "hf://user/name or hf://user/name@revision",

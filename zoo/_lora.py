@@ -11,7 +11,8 @@ from pathlib import Path
 
 from keras import layers, ops
 
-from zoo._saving import WEIGHTS, outline, places, sha256, whole
+from zoo._card import ADAPTER, WEIGHTS
+from zoo._saving import outline, places, sha256, whole, write_arrays
 
 SCHEMA = 1
 KINDS = layers.Dense, layers.EinsumDense
@@ -94,37 +95,47 @@ def save(model, folder):
     Raises:
         ValueError: The model has none, or was not loaded from weights.
     """
-    import h5py
-    import numpy as np
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    about, weights = (folder / name for name in ADAPTER)
+    with whole(about) as about, whole(weights) as weights:
+        write(model, about, weights)
 
+
+def base_of(model):
+    """Return the preset of the zoo whose very weights a model adapts, or None."""
+    from zoo import _registry
+
+    name = model.card.get("name") if getattr(model, "adapter", None) else None
+    if name not in _registry.presets():
+        return None
+    there, own = _registry.read(_registry.home() / name)["files"], model.card["files"]
+    return name if WEIGHTS in own and there.get(WEIGHTS) == own[WEIGHTS] else None
+
+
+def write(model, about, weights, dtype="float32"):
+    """Write an adapter into two files, as `save` does."""
     base = model.card.get("files", {}).get(WEIGHTS)
     if not getattr(model, "adapter", None) or not base:
         raise ValueError(
             "An adapter belongs to the weights of a preset: zoo.load one, then "
             "adapt(), fit() and save_adapter()."
         )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (
-        whole(folder / "adapter.json") as about,
-        whole(folder / "adapter.weights.h5") as weights,
-    ):
-        with h5py.File(weights, "w", libver="earliest") as file:
-            for path, layer in _adapted(model).items():
-                for name in NAMES:
-                    value = ops.convert_to_numpy(getattr(layer, name))
-                    if not np.isfinite(value).all():
-                        raise ValueError(f"{path} holds NaN or infinity; not saved.")
-                    file[f"{path}/{name}"] = value.astype("float32")
-        found = {
-            "schema": SCHEMA,
-            "model": type(model).__name__,
-            "preset": model.card.get("name"),
-            "base_sha256": base["sha256"],
-            "weights_sha256": sha256(weights),
-            **model.adapter,
-        }
-        about.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    arrays = {
+        f"/{path}/{name}": ops.convert_to_numpy(getattr(layer, name))
+        for path, layer in _adapted(model).items()
+        for name in NAMES
+    }
+    write_arrays(weights, arrays, dtype)
+    found = {
+        "schema": SCHEMA,
+        "model": type(model).__name__,
+        "preset": model.card.get("name"),
+        "base_sha256": base["sha256"],
+        "weights_sha256": sha256(weights),
+        **model.adapter,
+    }
+    about.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
 
 
 def load(model, folder):
@@ -142,7 +153,7 @@ def load(model, folder):
 def _load(model, folder):
     from zoo import _hdf5
 
-    about, weights = folder / "adapter.json", folder / "adapter.weights.h5"
+    about, weights = (folder / name for name in ADAPTER)
     if about.stat().st_size > LARGEST:
         raise ValueError(f"adapter.json has more than {LARGEST:,} bytes.")
     found = json.loads(about.read_text("utf-8"))

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from zoo._card import weights_of
 from zoo._export import FILES, FORMATS
 from zoo._formats import ExportError, flat
 from zoo._guide import guide
@@ -61,9 +62,7 @@ def describe(model, folder, how, report):
         "limits": card.get("limits"),
         "licence": card.get("licence"),
         "data": card.get("data"),
-        "weights_sha256": card.get("files", {})
-        .get("model.weights.h5", {})
-        .get("sha256"),
+        "weights_sha256": (weights_of(card) or {}).get("sha256") if card else None,
         "format": how["format"],
         "runs_with": FORMATS[how["format"]],
         "file": file.name,

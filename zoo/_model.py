@@ -67,6 +67,14 @@ class Model(keras.Model):
     def get_config(self):
         return dict(self.config)
 
+    def starts(self, other):
+        """Go on from the weights of a model of the same sizes.
+
+        Raises:
+            ValueError: They do not fit.
+        """
+        self.set_weights(other.get_weights())
+
     # What a model says about itself
 
     def objective(self, *batch):
@@ -166,6 +174,9 @@ class Model(keras.Model):
 
     def save_preset(self, folder, dtype="float32", **card):
         """Write a preset that `zoo.load(folder)` reads: weights, config and card.
+
+        Of a preset of the zoo that `adapt` changed, the adapter alone is written, some
+        kilobytes, in place of the weights.
 
         Args:
             folder: Where to; it is made if missing, and files in it are replaced.

@@ -14,6 +14,7 @@ from pathlib import Path
 from reprlib import repr as short  # What a hostile file says may be long.
 
 import zoo
+from zoo._card import ADAPTER, weights_of
 from zoo._saving import SCHEMA, WEIGHTS, fill, outline, read_weights, sha256
 
 LARGEST_CONFIG = 1_000_000  # bytes
@@ -30,7 +31,7 @@ REQUIRED = {
     "files": dict,
 }
 OPTIONAL = {
-    **dict.fromkeys(("summary", "use", "limits", "licence"), str),
+    **dict.fromkeys(("summary", "use", "limits", "licence", "base"), str),
     **dict.fromkeys(("recipe", "metrics", "data", "pictures"), dict),
 }
 
@@ -84,7 +85,9 @@ def load(preset, weights=True, adapter=None):
         ) from error
     _check_count(model, card, folder, weights)
     values = {}
-    if weights:
+    if weights and WEIGHTS not in card["files"]:
+        values = _adapted(model, card, folder)
+    elif weights:
         path = folder / WEIGHTS
         try:
             values = read_weights(
@@ -101,6 +104,25 @@ def load(preset, weights=True, adapter=None):
 
         _lora.load(model, adapter)
     return model
+
+
+def _adapted(model, card, folder):
+    """Return the values of an outline: another preset's, changed by an adapter."""
+    base = card.get("base")
+    if base not in presets() or ADAPTER[0] not in card["files"]:
+        raise PresetError(
+            f"{folder}/config.json lists an adapter, so it needs adapter.json in its "
+            f"files and a base that comes with the zoo, not {short(base)}."
+        )
+    try:
+        arrays = load(base, adapter=folder).merge().get_weights()
+    except PresetError:
+        raise
+    except ValueError as error:
+        raise PresetError(_reason(error)) from error
+    if [tuple(v.shape) for v in model.weights] != [a.shape for a in arrays]:
+        raise PresetError(f"{folder} has other arguments than its base, {base}.")
+    return {id(v): array for v, array in zip(model.weights, arrays)}
 
 
 def find(preset):
@@ -256,7 +278,7 @@ def _size(path):
 
 
 def _wants_weights(preset, folder, card):
-    if WEIGHTS in card["files"]:
+    if weights_of(card):
         return
     if os.path.lexists(folder / WEIGHTS):
         raise PresetError(
@@ -330,7 +352,8 @@ def _check_count(model, card, folder, weights):
             f"{folder}/config.json builds a {card['model']} of {count:,} parameters; "
             f"{LARGEST_MODEL:,} are allowed."
         )
-    size = card["files"][WEIGHTS]["bytes"] if weights else math.inf
+    held = weights and card["files"].get(WEIGHTS)  # An adapter is compared by shapes.
+    size = held["bytes"] if held else math.inf
     if size < count:  # Half of float16 is the smallest that is stored.
         raise PresetError(
             f"{folder}/{WEIGHTS} has {size:,} bytes; {count:,} parameters need "

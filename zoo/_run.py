@@ -151,7 +151,8 @@ class Exported:
         whole = isinstance(num, int) and not isinstance(num, bool)
         if not whole or not 1 <= num <= MOST:
             raise ValueError(f"num is a whole number from 1 to {MOST:,}, not {num!r}.")
-        if "generate" not in self.signatures:
+        writes = self.medium in LENGTH and "step" in self.signatures
+        if not writes and "generate" not in self.signatures:
             raise ValueError(
                 f"This export makes nothing; it has {', '.join(self.signatures)}."
             )

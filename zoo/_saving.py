@@ -13,18 +13,21 @@ import os
 import zlib
 from pathlib import Path, PurePosixPath
 
-from zoo._card import card_text
+from zoo._card import ADAPTER, WEIGHTS, card_text
 
 SCHEMA = 1
-WEIGHTS = "model.weights.h5"
 BITS = {"bfloat16": 8, "bfloat14": 6}  # Significant ones that numbers are rounded to.
 DTYPES = ("float32", "float16", *BITS)
+STRATEGIES = zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY
 TREE = 400  # bytes that HDF5 spends on an array that is deflated
 MOST_VARIABLES = 4_000  # of a model
 
 
 def save_preset(model, folder, dtype="float32", files=(), **card):
     """Write `model` as a preset; see `Model.save_preset`.
+
+    Of an adapted model of a preset that comes with the zoo, the adapter is written in
+    place of weights.
 
     All files are written under temporary names first, config.json is renamed last: an
     error or a full disk leaves the preset that was there.
@@ -41,23 +44,28 @@ def save_preset(model, folder, dtype="float32", files=(), **card):
     Raises:
         ValueError: `dtype` is another, or a weight is not finite in it.
     """
-    folder = Path(folder)
+    from zoo import _lora
+
+    folder, base = Path(folder), _lora.base_of(model)
     folder.mkdir(parents=True, exist_ok=True)
-    given = {"recipe": model.recipe, **card}
+    given = {"recipe": model.recipe, "base": base, **card}
+    plain = outline(type(model), model.get_config())[0] if base else model
     card = {
         "schema": SCHEMA,
         "model": type(model).__name__,
         "config": model.get_config(),
-        "parameters": model.count_params(),
+        "parameters": plain.count_params(),
         **{key: value for key, value in given.items() if value is not None},
     }
+    names = ADAPTER if base else (WEIGHTS,)
     with contextlib.ExitStack() as last_first:
-        config, weights, readme = (
+        config, readme, *stored = (
             last_first.enter_context(whole(folder / name))
-            for name in ("config.json", WEIGHTS, "README.md")
+            for name in ("config.json", "README.md", *names)
         )
-        write_weights(model, weights, dtype)
-        card["files"] = {WEIGHTS: _entry(weights), **manifest(folder, files)}
+        (_lora.write if base else write_weights)(model, *stored, dtype=dtype)
+        entries = dict(zip(names, map(_entry, stored)))
+        card["files"] = {**entries, **manifest(folder, files)}
         _write_texts(folder, card, config, readme)
 
 
@@ -218,8 +226,6 @@ def write_weights(model, path, dtype="float32"):
         ValueError: `dtype` is not one of DTYPES, a weight is not finite in it, or the
             weights are no longer those that the model's arguments make.
     """
-    import numpy as np
-
     if dtype not in DTYPES:
         raise ValueError(f"dtype is one of {', '.join(DTYPES)}, not {dtype!r}.")
     fresh, _ = outline(type(model), model.get_config())  # Compiled models hold more.
@@ -231,11 +237,16 @@ def write_weights(model, path, dtype="float32"):
             "gives one to save, or save_adapter() keeps what it learned."
         )
     values = {id(v): value for v, value in zip(fresh.weights, values)}
+    named = places(fresh).items()
+    write_arrays(path, {n: values[id(v)] for n, v in named if v is not None}, dtype)
+
+
+def write_arrays(path, arrays, dtype):
+    """Write a dict of path to array, each in `dtype`, as `write_weights` does."""
+    import numpy as np
+
     with _new_file(path) as file:
-        for name, variable in places(fresh).items():
-            if variable is None:
-                continue
-            value = values[id(variable)]
+        for name, value in arrays.items():
             if dtype in BITS:
                 value = _rounded(value, BITS[dtype])
             with np.errstate(over="ignore"):  # Said below, with the name.
@@ -279,13 +290,20 @@ def _write_deflated(file, name, value):
     """Write an array deflated, if that pays; less than half would not be read."""
     from zoo._hdf5 import shuffled
 
-    packed = zlib.compress(shuffled(value), 9)
-    if not value.nbytes / 2 <= len(packed) < value.nbytes - TREE:
+    # Repeats found in what is nearly noise cost more than they save.
+    tried = (_deflated(shuffled(value), how) for how in STRATEGIES)
+    packed = min((p for p in tried if len(p) >= value.nbytes / 2), key=len, default=b"")
+    if not packed or len(packed) >= value.nbytes - TREE:
         return False
     options = {"chunks": value.shape, "shuffle": True, "compression": 9}
     made = file.create_dataset(name, value.shape, value.dtype, **options)
     made.id.write_direct_chunk((0,) * value.ndim, packed)
     return True
+
+
+def _deflated(data, strategy):
+    packer = zlib.compressobj(9, strategy=strategy)
+    return packer.compress(data) + packer.flush()
 
 
 def read_weights(path, model):

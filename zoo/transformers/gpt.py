@@ -22,6 +22,7 @@ from zoo._text import ASCII, Letters, Text
 from zoo.transformers._keras_hub import check_sizes, keras_hub
 from zoo.transformers._published import numbers
 
+LARGEST = 2**29  # bytes of weights in an export's signatures together, in float32
 LITTLE = 256  # Symbols that there is room for while a text is short.
 
 
@@ -315,7 +316,11 @@ class GPT(Text, Model):
                 last = np.full(1, self.symbols, "int32")
                 block = {"symbols": symbols, "symbol": last, "state": state}
                 found[f"prefill_{size}"] = "_prefill", block
-        return found
+        # Of a large one few: each holds all weights while it is written. To write by
+        # `step` is enough; `generate` is the first to go.
+        wanted = ["step", *(name for name in found if "prefill" in name), "generate"]
+        most = max(1, LARGEST // (4 * self.count_params()))
+        return {name: found[name] for name in found if name in wanted[:most]}
 
     def _prefill(self, symbols, symbol, state):
         return {"state": self.remember(state, symbol, symbols)}
