@@ -42,7 +42,7 @@ def test_the_wheel_owns_one_name(tmp_path):
     weights = [f.stat().st_size for f in (ROOT / "presets").glob("*/*.h5")]
     assert max(weights) < 10e6
     assert sum(weights) < 28e6
-    assert wheel.stat().st_size < 28e6 + 2.5e6  # Pictures, sounds and code.
+    assert wheel.stat().st_size < 28e6
 
 
 def test_imports_never_run_down():

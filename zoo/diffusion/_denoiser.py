@@ -84,14 +84,14 @@ class Denoiser(Pictures, Likelihood):
             pairs = (images, images), (times, times), (labels, unknown)
             both = self(*(ops.concatenate(pair, axis=0) for pair in pairs))
             known, unknown = ops.split(both, 2, axis=0)
-            found = unknown + _wide(guidance) * (known - unknown)
+            found = unknown + wide(guidance) * (known - unknown)
         alpha, sigma = self._marginals(times)
         image = IMAGE_OF[self.prediction](images, found, alpha, sigma)
         return ops.clip(image, -1.0, 1.0)
 
     def _marginals(self, times):
         """Return α and σ at times (n,), to multiply images with."""
-        return [_wide(value) for value in self.schedule(times, ops)]
+        return [wide(value) for value in self.schedule(times, ops)]
 
     # What it learns
 
@@ -320,7 +320,7 @@ class Denoiser(Pictures, Likelihood):
         return images
 
 
-def _wide(values):
+def wide(values):
     return ops.reshape(values, (-1, 1, 1, 1))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from zoo._model import Model
-from zoo.diffusion._denoiser import Denoiser
+from zoo.diffusion._denoiser import Denoiser, wide
 from zoo.diffusion._unet import unet
 from zoo.diffusion.schedules import even_times
 from zoo.diffusion.solvers import ddim_table, dpm_table
@@ -122,9 +122,6 @@ class ConsistencyModel(Denoiser, Model):
 
         def at(table):
             return ops.take(ops.convert_to_tensor(table.astype("float32")), place, 0)
-
-        def wide(column):
-            return ops.reshape(column, (-1, 1, 1, 1))
 
         now = at(times[:, 0])
         alpha, sigma = self._marginals(now)
