@@ -112,14 +112,14 @@ SMALL = {
     },
     "Pix2Pix": {"image_shape": [8, 8, 3], "hidden": [8, 8], "patch": [8]},
     "CycleGAN": {
-        "image_shape": [8, 8, 3],  # Half precision on torch fails with one channel.
+        "image_shape": [8, 8, 1],
         "hidden": [4, 8],
         "blocks": 1,
         "patch": [8],
         "pool": 5,
     },
     "DDPM": {
-        "image_shape": [8, 8, 3],  # As for CycleGAN.
+        "image_shape": [8, 8, 1],
         "channels": [8],
         "blocks": 1,
         "drop": 0.0,

@@ -184,6 +184,6 @@ def _resnet(image_shape, hidden, blocks, name):
     for units in reversed(hidden[:-1]):
         x = layers.Conv2DTranspose(units, 4, 2, padding="same")(x)
         x = layers.ReLU()(instance_norm(x))
-    x = layers.Conv2D(image_shape[-1], 7, padding="same")(x)
-    x = layers.Activation("tanh", dtype="float32")(x)
+    how = {"padding": "same", "activation": "tanh", "dtype": "float32"}
+    x = layers.Conv2D(image_shape[-1], 7, **how)(x)
     return keras.Model(images, x, name=name)

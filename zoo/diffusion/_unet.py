@@ -64,8 +64,7 @@ def unet(image_shape, channels, blocks, attention, patch, dropout, classes):
             x = layers.UpSampling2D()(x)
             x = layers.Conv2D(units, 3, padding="same")(x)
     x = layers.Activation("silu")(_norm(x.shape[-1])(x))
-    x = _zero(patch * patch * image_shape[-1], 3)(x)
-    x = layers.Activation("linear", dtype="float32")(x)
+    x = _zero(patch * patch * image_shape[-1], 3, dtype="float32")(x)
     x = unfold(x, patch, image_shape)
     # Its inputs stay float32: half of it would blur times, and the least noise.
     return keras.Model(inputs, x, name="network", dtype="float32")
@@ -116,9 +115,10 @@ def _attention(x):
     return ImageAttention(_norm(x.shape[-1]))(x)
 
 
-def _zero(units, size):
+def _zero(units, size, **kwargs):
     """Return a convolution that is 0 at first, so that a block starts as nothing."""
-    return layers.Conv2D(units, size, padding="same", kernel_initializer="zeros")
+    kwargs = {"padding": "same", "kernel_initializer": "zeros", **kwargs}
+    return layers.Conv2D(units, size, **kwargs)
 
 
 def fold(x, patch):
