@@ -131,11 +131,21 @@ if NAME == "tensorflow":
         # Keras's own wants outputs of the state's structure, and keeps all of them.
         flatten, pack = keras.tree.flatten, keras.tree.pack_sequence_as
         inputs_flat = [tf.convert_to_tensor(x) for x in flatten(inputs)]
-        most = inputs_flat[0].shape[0]
-        state, first = step(state, pack(inputs, [x[0] for x in inputs_flat]))
+        state_flat = [tf.convert_to_tensor(x) for x in flatten(state)]
+        most, kept = inputs_flat[0].shape[0], []
+
+        def one(flat, now):
+            new, output = step(pack(state, flat), pack(inputs, now))
+            kept.append(output)
+            return flatten(new), flatten(output)
+
+        # A function, so that its outputs are known before the loop that calls it.
+        one = tf.function(one, autograph=False).get_concrete_function(
+            state_flat, [x[0] for x in inputs_flat]
+        )
         outputs = [
-            tf.TensorArray(y.dtype, most, element_shape=y.shape).write(0, y)
-            for y in flatten(first)
+            tf.TensorArray(y.dtype, most, element_shape=y.shape)
+            for y in one.structured_outputs[1]
         ]
         read = [
             tf.TensorArray(x.dtype, most, element_shape=x.shape[1:]).unstack(x)
@@ -143,18 +153,16 @@ if NAME == "tensorflow":
         ]
 
         def body(i, flat, outputs):
-            now = pack(inputs, [x.read(i) for x in read])
-            new, output = step(pack(state, flat), now)
-            written = [y.write(i, v) for y, v in zip(outputs, flatten(output))]
-            return i + 1, flatten(new), written
+            new, output = one(flat, [x.read(i) for x in read])
+            return i + 1, new, [y.write(i, v) for y, v in zip(outputs, output)]
 
         _, flat, outputs = tf.while_loop(
             lambda i, *_: i < (most if count is None else count),
             body,
-            (1, flatten(state), outputs),
-            maximum_iterations=most - 1,  # XLA takes gradients of such loops only.
+            (0, state_flat, outputs),
+            maximum_iterations=most,  # XLA takes gradients of such loops only.
         )
-        return pack(state, flat), pack(first, [y.stack() for y in outputs])
+        return pack(state, flat), pack(kept[0], [y.stack() for y in outputs])
 
     def compiled(fn, model):
         # Transposed convolutions take XLA twice as long on CPUs with AVX-512, and half
