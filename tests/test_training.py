@@ -92,6 +92,24 @@ def test_moving_average():
     assert np.abs(found - weights).max() > 1e-3
 
 
+@pytest.mark.parametrize("kind", ["Adam", "AdamW"])
+def test_adam(kind):
+    """Kingma & Ba (2015), section 2, last lines: the rate takes the corrections."""
+    decay = 0.1 if kind == "AdamW" else 0.0  # Loshchilov & Hutter (2019).
+    rates = keras.optimizers.schedules.PolynomialDecay(0.1, 6, 0.0)
+    how = {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-3, "weight_decay": decay or None}
+    found = fit(getattr(keras.optimizers, kind)(rates, **how))
+    weights, m, v = np.array(START), 0.0, 0.0
+    for step, (x,) in enumerate(ROWS):
+        rate = 0.1 * (1 - step / 6)
+        g = gradient(weights, x)
+        m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g**2
+        scale = np.sqrt(1 - 0.9 ** (step + 1)) / (1 - 0.8 ** (step + 1))
+        weights = weights * (1 - rate * decay)
+        weights = weights - rate * scale * m / (np.sqrt(v) + 1e-3)
+    np.testing.assert_allclose(found, weights, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [

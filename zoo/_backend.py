@@ -14,6 +14,7 @@ The only file that asks which backend it is. Above it, these are known:
 """
 
 import contextlib
+import functools
 
 from zoo import _start
 
@@ -78,12 +79,38 @@ if NAME == "tensorflow":
         means = iter(context.all_reduce(tf.distribute.ReduceOp.MEAN, present))
         return [None if t is None else next(means) for t in dense]
 
+    ADAMS = keras.optimizers.Adam, keras.optimizers.AdamW
+
+    def _adam(optimizer, grads, variables, rate):
+        """Do as `Adam.update_step`, by one operation for its thirty a variable."""
+        moments = zip(optimizer._momentums, optimizer._velocities)
+        moments = dict(zip(map(id, optimizer._trainable_variables), moments))
+        step = tf.cast(optimizer.iterations + 1, "float32")
+        betas = {"beta1": optimizer.beta_1, "beta2": optimizer.beta_2}
+        numbers = {f"{name}_power": beta**step for name, beta in betas.items()}
+        numbers |= {**betas, "lr": rate, "epsilon": optimizer.epsilon}
+
+        @functools.cache
+        def cast(dtype):
+            return {name: tf.cast(number, dtype) for name, number in numbers.items()}
+
+        for grad, variable in zip(grads, variables):
+            m, v = moments[id(variable)]
+            resources = {"var": variable, "m": m, "v": v}
+            tf.raw_ops.ResourceApplyAdam(
+                **{name: each.value.handle for name, each in resources.items()},
+                **cast(variable.dtype),
+                grad=tf.cast(grad, variable.dtype),
+            )
+
     def _apply(optimizer, grads, variables, updates, sound, always):
         strategy = tf.distribute.get_strategy()
         one = not tf.distribute.has_strategy()
         if one or not strategy.extended._use_merge_call():  # The latter: TPUs.
             for part in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
                 part._all_reduce_sum_gradients = list  # They are means already.
+                if type(part) in ADAMS and not part.amsgrad:
+                    part._backend_update_step = functools.partial(_adam, part)
             if always:
                 optimizer.apply(grads, variables)
             else:
@@ -232,7 +259,6 @@ elif NAME == "torch":
         return torch.no_grad()(fn)  # torch.compile needs a C++ toolchain.
 
 elif NAME == "jax":
-    import functools
     import itertools
 
     import jax

@@ -39,21 +39,20 @@ class GroupNorm(layers.Layer):
         """
         channels = x.shape[-1]
         wide = ops.cast(x, "float32")
-        moments = ops.concatenate(
-            [ops.mean(wide, (1, 2)), ops.mean(ops.square(wide), (1, 2))], axis=-1
+        grouped = self.groups, channels // self.groups
+        mean, square = (
+            ops.mean(ops.reshape(moment, (-1, *grouped)), axis=-1, keepdims=True)
+            for moment in (ops.mean(wide, (1, 2)), ops.mean(ops.square(wide), (1, 2)))
         )
-        size = channels // self.groups
-        moments = ops.reshape(moments, (-1, 2, self.groups, size))
-        mean, square = ops.split(ops.mean(moments, axis=-1), 2, axis=1)
-        inverse = ops.rsqrt(ops.relu(square - mean * mean) + self.epsilon)
-        scale, mean = (ops.repeat(t[:, 0], size, axis=-1) for t in (inverse, mean))
-        scale = scale * self.gamma
-        shift = self.beta - mean * scale
+        scale = ops.rsqrt(ops.relu(square - mean * mean) + self.epsilon)
+        scale = scale * ops.reshape(self.gamma, grouped)
+        shift = ops.reshape(self.beta, grouped) - mean * scale
+        scale, shift = (ops.reshape(t, (-1, 1, 1, channels)) for t in (scale, shift))
         if modulation is not None:
+            modulation = ops.reshape(modulation, (-1, 1, 1, 2 * channels))
             more, add = ops.split(ops.cast(modulation, "float32"), 2, axis=-1)
             scale, shift = scale * (1.0 + more), shift * (1.0 + more) + add
-        scale, shift = (ops.cast(t[:, None, None], x.dtype) for t in (scale, shift))
-        return x * scale + shift
+        return x * ops.cast(scale, x.dtype) + ops.cast(shift, x.dtype)
 
     def compute_output_shape(self, x_shape, modulation_shape=None):
         return x_shape
