@@ -11,6 +11,7 @@ import commands
 import keras
 import numpy as np
 import pytest
+import sentences
 from keras import ops
 from test_contract import SMALL, build
 
@@ -18,6 +19,7 @@ import zoo
 from zoo import _backend, _export, _registry
 from zoo._card import weights_of
 from zoo._run import Exported
+from zoo._sentencepieces import packed
 from zoo.transformers import gpt
 
 here = pytest.mark.skipif(
@@ -281,6 +283,15 @@ def test_every_trained_preset_runs_by_itself(name, tmp_path):
     assert (about["preset"], about["licence"]) == (name, model.card["licence"])
     assert about["weights_sha256"] == weights_of(model.card)["sha256"]
     runs_by_itself(model, tmp_path / name)
+
+
+@here
+def test_an_export_cuts_texts_into_the_pieces_of_its_model(tmp_path):
+    sizes = {**SMALL["T5"], "vocabulary": None, "window": 24}
+    model = zoo.T5(**sizes, sentencepiece=packed(sentences.trained()), table=64, head=4)
+    model.export(tmp_path / "t5", format="litert")
+    ran = Exported(tmp_path / "t5")
+    assert ran.translate(sentences.SAID) == model.translate(sentences.SAID)
 
 
 @here

@@ -68,9 +68,11 @@ def test_merged_it_is_a_plain_model(base, tmp_path):
     assert all(v.trainable for v in plain.weights if "seed" not in v.name)
 
 
-def test_dense_layers_of_any_model_can_be_adapted(tmp_path):
+@pytest.mark.parametrize("network", ["dense", "convolutional"])
+def test_layers_of_any_model_can_be_adapted(tmp_path, network):
     keras.utils.set_random_seed(0)
-    zoo.VAE(image_shape=(8, 8, 1), latent=3, hidden=(16,)).save_preset(tmp_path / "a")
+    fresh = zoo.VAE(image_shape=(8, 8, 1), latent=3, hidden=(16,), network=network)
+    fresh.save_preset(tmp_path / "a")
     model, images = zoo.load(tmp_path / "a"), np.zeros((32, 8, 8, 1), "float32")
     model.adapt(".", rank=1)
     model.compile(keras.optimizers.Adam(0.05))
@@ -85,7 +87,7 @@ def test_dense_layers_of_any_model_can_be_adapted(tmp_path):
 @pytest.mark.parametrize(
     ("how", "text"),
     [
-        ({"paths": "nothing"}, "No dense layer has a path that 'nothing' matches; the"),
+        ({"paths": "nothing"}, "or convolution has a path that 'nothing' matches; the"),
         ({"paths": "dense", "rank": 0}, "a rank of 1 or more"),
         ({"paths": "dense", "alpha": -1}, "an alpha above 0"),
     ],

@@ -2,11 +2,14 @@
 
 import gzip
 import itertools
+import json
+import warnings
 
 import commands
 import keras
 import numpy as np
 import pytest
+import sentences
 from keras import ops
 
 import zoo
@@ -275,3 +278,97 @@ def test_wrong_wishes_are_refused(ask, text):
 def test_it_makes_nothing_of_nothing():
     with pytest.raises(AttributeError, match="no verb 'generate'"):
         build().generate(1)
+
+
+@pytest.fixture(params=["1.0", "1.1"])
+def published(request, tmp_path):
+    """A folder as keras-hub writes it, of either T5, and its model."""
+    newer = {"use_gated_activation": True, "tie_embedding_weights": False}
+    older = {"use_gated_activation": False, "tie_embedding_weights": True}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not support masking", UserWarning)
+        backbone = keras_hub().models.T5Backbone(
+            **{"vocabulary_size": 64, "num_layers": 2, "num_heads": 3, "hidden_dim": 8},
+            **{"intermediate_dim": 24, "key_value_dim": 5, "dropout": 0.0},
+            **(newer if request.param == "1.1" else older),
+            activation="gelu" if request.param == "1.1" else "relu",
+        )
+    random = np.random.default_rng(1)
+    values = [random.normal(0, 0.5, w.shape) for w in backbone.get_weights()]
+    backbone.set_weights(values)
+    backbone.save_to_preset(tmp_path / "t5")
+    assets = tmp_path / "t5" / "assets" / "tokenizer"
+    assets.mkdir(parents=True, exist_ok=True)
+    (assets / "vocabulary.spm").write_bytes(sentences.trained())
+    return tmp_path / "t5", backbone
+
+
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+def test_a_folder_of_keras_hub_is_a_preset(published, tmp_path):
+    folder, backbone = published
+    model = zoo.load(folder)
+    assert type(model) is zoo.T5
+    assert (model.first, model.end, model.symbols) == (0, 1, 64)
+    for text in sentences.SAID:
+        numbers = model.numbers(text)
+        assert 1 < len(numbers) < len(text)
+        assert model.text([*numbers, model.end, 5]) == text
+    assert model.text(model.numbers("the § cat")) == "the  ⁇  cat"
+    source, target = (
+        model.rows(sentences.SAID[0], "score"),
+        model.rows(sentences.SAID[1], "score"),
+    )
+    hub = keras_hub().models.T5Seq2SeqLM(backbone=backbone)
+    before = np.concatenate([[[0]], np.maximum(target[:, :-1], 0)], axis=1)
+    theirs = hub(
+        {
+            "encoder_token_ids": np.maximum(source, 0),
+            "encoder_padding_mask": (source >= 0).astype("int32"),
+            "decoder_token_ids": before.astype("int32"),
+            "decoder_padding_mask": np.ones_like(before, "int32"),
+        }
+    )
+    theirs = value(theirs)
+    np.testing.assert_allclose(logits(model, source, target), theirs, atol=1e-4)
+    state = model.begin(ops.convert_to_tensor(source))
+    start = np.concatenate([[[model.symbols]], target[:, :5]], axis=1).astype("int32")
+    cached, _ = model.read(ops.convert_to_tensor(start), state)
+    np.testing.assert_allclose(value(cached), theirs[:, :6], atol=1e-4)
+    small = zoo.T5(**{**model.get_config(), "window": 24})
+    small.set_weights(model.get_weights())
+    small.compile("adam")
+    small.fit(sentences.SAID[:1], sentences.SAID[1:2], epochs=1, verbose=0)
+    small.save_preset(tmp_path / "mine")
+    again = zoo.load(tmp_path / "mine")
+    found = small.translate(sentences.SAID)
+    assert again.translate(sentences.SAID) == found
+    assert len(set(found)) > 1
+
+
+@pytest.mark.parametrize("published", ["1.1"], indirect=True)
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"vocabulary_size": 9}, "table has 2[0-9] to 1,000,000 rows, not 9"),
+        ({"activation": {"class_name": "Lambda"}}, "activation is one of relu"),
+        ({"layer_norm_epsilon": 1e-5}, "layer_norm_epsilon of 1e-6 alone"),
+        ({"num_heads": 0}, "of 1 or more, not"),
+        ({"key_value_dim": -5}, "T5 takes a window"),
+        (b"", "is the file of a SentencePiece model"),
+        (b"pieces", "is the file of a SentencePiece model"),
+        (None, "save the whole task"),
+    ],
+)
+def test_a_damaged_folder_of_keras_hub_is_refused(published, change, text):
+    tokens = published[0] / "assets" / "tokenizer" / "vocabulary.spm"
+    if change is None:
+        tokens.unlink()
+    elif isinstance(change, bytes):
+        tokens.write_bytes(change)
+    else:
+        path = published[0] / "config.json"
+        found = json.loads(path.read_text("utf-8"))
+        found["config"] |= change
+        path.write_text(json.dumps(found), "utf-8")
+    with pytest.raises(zoo.PresetError, match=text):
+        zoo.load(published[0])

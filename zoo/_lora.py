@@ -1,8 +1,9 @@
 """LoRA: fine-tune a few numbers of a large model, and keep those alone.
 
 Hu et al., 2021, https://arxiv.org/abs/2106.09685: to the matrix W of a layer comes
-alpha / rank · A B, of which only A and B learn. An adapter is a folder with both of
-each layer, some kilobytes, and the checksum of the weights it belongs to.
+alpha / rank · A B, of which only A and B learn. Of a convolution, A is one to `rank`
+channels and B one of a single pixel. An adapter is a folder with both of each layer,
+some kilobytes, and the checksum of the weights it belongs to.
 """
 
 import json
@@ -15,7 +16,7 @@ from zoo._card import ADAPTER, WEIGHTS
 from zoo._saving import outline, places, sha256, whole, write_arrays
 
 SCHEMA = 1
-KINDS = layers.Dense, layers.EinsumDense
+KINDS = layers.Dense, layers.EinsumDense, layers.Conv1D, layers.Conv2D
 NAMES = "lora_kernel_a", "lora_kernel_b"
 LARGEST = 1_000_000  # bytes of adapter.json
 
@@ -25,7 +26,7 @@ class AdapterError(ValueError):
 
 
 def matrices(model):
-    """Return path and layer of every dense layer that could be adapted, in order."""
+    """Return path and layer of every layer that could be adapted, in order."""
     fresh, _ = outline(type(model), model.get_config())
     path_of = {id(v): path for path, v in places(fresh).items() if v is not None}
     return {
@@ -53,8 +54,8 @@ def adapt(model, paths, rank, alpha):
     chosen = {path: layer for path, layer in known.items() if re.search(paths, path)}
     if not chosen:
         raise ValueError(
-            f"No dense layer has a path that {paths!r} matches; there are "
-            f"{', '.join(list(known)[:20])}."
+            f"No dense layer or convolution has a path that {paths!r} matches; there "
+            f"are {', '.join(list(known)[:20])}."
         )
     for variable in model.trainable_variables:
         variable.trainable = False

@@ -13,7 +13,7 @@ from zoo._noise import philox
 SCHEMA = 1
 FACTS = (
     *("image_shape", "classes", "speakers", "vocabulary", "merges", "symbols"),
-    *("window", "pieces", "lower", "end"),
+    *("window", "pieces", "lower", "end", "sentencepiece"),
     *("voices", "lowest", "highest", "rate", "bands", "frames"),
 )  # Attributes of a model that its users need.
 NOISE = (

@@ -220,14 +220,15 @@ class Model(keras.Model):
     # How it learns
 
     def adapt(self, paths, rank=4, alpha=8.0):
-        """Let only low-rank matrices of some dense layers learn from now on (LoRA).
+        """Let only low-rank matrices of some layers learn from now on (LoRA).
 
-        Hu et al., 2021, https://arxiv.org/abs/2106.09685. `save_adapter` keeps them,
+        Hu et al., 2021, https://arxiv.org/abs/2106.09685; of dense layers and of
+        convolutions, not transposed ones. `save_adapter` keeps them,
         `zoo.load(preset, adapter=folder)` reads them, `merge` adds them in.
 
         Args:
-            paths: A regular expression that paths of dense layers are searched for,
-                such as "query_dense|value_dense"; one that none has names them all.
+            paths: A regular expression that paths of layers are searched for, such as
+                "query_dense|value_dense" or "conv2d"; one that none has names them all.
             rank: Rows of the smaller matrices, 1 or more.
             alpha: Their product is multiplied by alpha / rank.
         """

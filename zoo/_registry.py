@@ -57,7 +57,8 @@ def load(preset, weights=True, adapter=None):
 
     Args:
         preset: A name from `zoo.presets()`, a folder that `save_preset` wrote, or
-            keras-hub's `save_to_preset` of a GPT-2; "hf://user/name@revision" or "kaggle://owner/model/framework/variation/3"
+            keras-hub's `save_to_preset` of a GPT-2, BERT or T5;
+            "hf://user/name@revision" or "kaggle://owner/model/framework/variation/3"
             (without revision or version: the newest, which is printed).
         weights: False for the architecture with fresh weights.
         adapter: Folder that `save_adapter` of this very preset wrote.

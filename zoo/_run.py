@@ -21,6 +21,7 @@ import numpy as np
 from zoo._byte_pairs import BytePairs
 from zoo._midi import roll_of
 from zoo._noise import philox
+from zoo._sentencepieces import SentencePieces
 from zoo._speech import sounds_of
 
 LENGTH = {"text": 200, "music": 64}  # Symbols and frames, if not asked for.
@@ -74,7 +75,11 @@ class Exported:
         self.signatures, self.batch = self.about["signatures"], self.about["batch"]
         self.medium, self.classes = self.about["medium"], facts.get("classes")
         self.rate, self.vocabulary = facts.get("rate"), facts.get("vocabulary")
-        self._pairs = BytePairs(facts["merges"]) if "merges" in facts else None
+        self._tokens = None
+        if "merges" in facts:
+            self._tokens = BytePairs(facts["merges"])
+        elif "sentencepiece" in facts:
+            self._tokens = SentencePieces(facts["sentencepiece"])
 
     def call(self, signature, **inputs):
         """Return the outputs of a signature, a dict of arrays of N rows.
@@ -187,12 +192,15 @@ class Exported:
 
     def _texts(self, symbols):
         """Yield the text of each symbol; a character comes when all its bytes have."""
-        if self._pairs is None:
+        if self._tokens is None:
             yield from (self.vocabulary[symbol] for symbol in symbols)
+            return
+        if not hasattr(self._tokens, "bytes_of"):  # Pieces tell spaces from before.
+            yield self._tokens.decode([*symbols])
             return
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for symbol in symbols:
-            yield decoder.decode(self._pairs.bytes_of([symbol]))
+            yield decoder.decode(self._tokens.bytes_of([symbol]))
         yield decoder.decode(b"", final=True)
 
     def _noise(self, spec, num, seed):
@@ -314,8 +322,8 @@ class Exported:
         return made[0] if isinstance(texts, str) else made
 
     def _numbers(self, text):
-        if self._pairs:
-            return [*self._pairs.encode(text)]
+        if self._tokens:
+            return [*self._tokens.encode(text)]
         unknown = sorted(set(text) - set(self.vocabulary))
         if unknown:
             raise ValueError(

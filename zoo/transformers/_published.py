@@ -1,11 +1,12 @@
 """Folders that keras-hub's `save_to_preset` wrote, read as presets of the zoo."""
 
+import functools
 import os
 
 import zoo
 from zoo._saving import WEIGHTS, manifest, outline
 
-MODELS = {"GPT2Backbone": "GPT", "BertBackbone": "BERT"}
+MODELS = {"GPT2Backbone": "GPT", "BertBackbone": "BERT", "T5Backbone": "T5"}
 LARGEST_ASSET = 10_000_000  # bytes
 
 
@@ -26,7 +27,7 @@ def card_of(folder, found):
             f"it is of keras-hub's {name!r}; the zoo reads {', '.join(MODELS)}."
         )
     cls = getattr(zoo, MODELS[name])
-    config = cls.from_published(config, lambda file: _asset(folder, file))
+    config = cls.from_published(config, functools.partial(_asset, folder))
     model, _ = outline(cls, config)
     there = [WEIGHTS] if os.path.isfile(folder / WEIGHTS) else []
     return {
@@ -40,15 +41,15 @@ def card_of(folder, found):
     }
 
 
-def _asset(folder, file):
-    """Return the text of a file of the tokenizer."""
+def _asset(folder, file, mode="r"):
+    """Return the text of a file of the tokenizer, or its bytes, of mode "rb"."""
     path = folder / file
     if not path.is_file() or path.stat().st_size > LARGEST_ASSET:
         raise ValueError(
             f"{path} is missing, or larger than {LARGEST_ASSET:,} bytes; save the "
             "whole task, with its preprocessor, by keras-hub's save_to_preset."
         )
-    return path.read_text("utf-8")
+    return path.read_bytes() if mode == "rb" else path.read_text("utf-8")
 
 
 def numbers(config, *names):

@@ -3,8 +3,8 @@
 Raffel et al., 2020, https://arxiv.org/abs/1910.10683: one Transformer reads the source
 both ways, another writes the target symbol by symbol and looks at what the first found.
 Places are told by a bias on how far one looks, and layers are scaled, not centred. What
-differs: symbols are characters or pairs of bytes, known to both sides, and targets may
-be smoothed (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567, section 7).
+differs: symbols may be characters or pairs of bytes, known to both sides, and targets
+may be smoothed (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567, section 7).
 """
 
 import itertools
@@ -16,12 +16,16 @@ from keras import ops
 from zoo._byte_pairs import BytePairs
 from zoo._model import BUCKETS, Model
 from zoo._noise import philox
+from zoo._sentencepieces import SentencePieces, packed
 from zoo._symbols import FREE, SOON, Symbols, controls, picked
 from zoo._text import ASCII, Letters, Reader
-from zoo.transformers._keras_hub import check_sizes, keras_hub
+from zoo.transformers._keras_hub import LARGEST, check_sizes, keras_hub
+from zoo.transformers._published import numbers
 
 MOST = 64  # Texts that are translated at once.
 LONGEST = 4096  # Symbols of a window; no table of the weights is as long.
+PUBLISHED = 512  # Symbols of a window that the published ones were trained with.
+ACTIVATIONS = "relu", "gelu", "silu"
 
 
 class T5(Reader, Symbols, Model):
@@ -44,6 +48,14 @@ class T5(Reader, Symbols, Model):
         hidden: Units of the dense networks; four times the width if None.
         dropout: Share of units that are hidden in training.
         smoothing: Share of each target that is spread over all symbols in training.
+        sentencepiece: In place of characters, the pieces of a SentencePiece model: its
+            file, as `zoo._sentencepieces.packed` gives it.
+        table: Rows of the table of symbols, if more than there are pieces.
+        head: Width of a head; the width divided by the heads if None.
+        activation: Of the dense networks: "relu", "gelu" or "silu".
+        gated: Whether these are gated (Shazeer, 2020,
+            https://arxiv.org/abs/2002.05202), as from T5 1.1 on.
+        tied: Whether the table of symbols also tells which one follows.
     """
 
     medium = "translation"
@@ -65,40 +77,102 @@ class T5(Reader, Symbols, Model):
         hidden=None,
         dropout=0.1,
         smoothing=0.0,
+        sentencepiece=None,
+        table=None,
+        head=None,
+        activation="relu",
+        gated=False,
+        tied=True,
     ):
         super().__init__()
-        self.read_by(Letters(vocabulary) if merges is None else BytePairs(merges))
-        check_sizes("T5", 2, window, width, depth, heads, hidden, dropout)
+        if sentencepiece is not None:
+            self.read_by(SentencePieces(sentencepiece))
+        else:
+            self.read_by(Letters(vocabulary) if merges is None else BytePairs(merges))
+        split = heads if head is None else 1  # Else heads need not divide the width.
+        check_sizes("T5", 2, window, width, depth, split, hidden, dropout)
+        check_sizes("T5", 2, window, heads * (head or 1), 1, heads, None, dropout)
         if not 0 <= smoothing < 1 or window > LONGEST:
             raise ValueError(
                 f"T5 takes smoothing in [0, 1) and a window of at most {LONGEST:,}, "
                 f"not {smoothing!r} and {window:,}."
             )
-        self.end, self.symbols = self.symbols, self.symbols + 1
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation is one of {', '.join(ACTIVATIONS)}, not {activation!r}."
+            )
+        if sentencepiece is None:  # Two rows more: an end, and what starts a target.
+            self.end, self.symbols = self.symbols, self.symbols + 1
+            least, self.first = self.symbols + 1, self.symbols
+        else:
+            least, self.end = self.symbols, self._tokens.end
+            self.symbols, self.first = table or least, self._tokens.pad
+        table = least if table is None else table
+        if type(table) is not int or not least <= table <= LARGEST:
+            raise ValueError(f"table has {least:,} to {LARGEST:,} rows, not {table!r}.")
         self.window, self.width, self.heads = window, width, heads
-        self.smoothing, self.merges = smoothing, merges
+        self.head = width // heads if head is None else head
+        self.smoothing, self.merges, self.tied = smoothing, merges, tied
+        self.sentencepiece = sentencepiece
         with warnings.catch_warnings():  # Attention takes a mask and says it can not.
             warnings.filterwarnings("ignore", ".*does not support masking", UserWarning)
             self.backbone = keras_hub().models.T5Backbone(
-                vocabulary_size=self.symbols + 1,  # The last one starts a target.
+                vocabulary_size=table,
                 num_layers=depth,
                 num_heads=heads,
                 hidden_dim=width,
                 intermediate_dim=hidden or 4 * width,
+                key_value_dim=self.head,
                 dropout=dropout,
-                use_gated_activation=False,
+                activation=activation,
+                use_gated_activation=gated,
+                tie_embedding_weights=tied,
             )
         for layer in self.backbone._flatten_layers():
             if hasattr(layer, "relative_attention_buckets"):
                 layer.supports_masking = True
         self.built = True
 
+    @classmethod
+    def from_published(cls, config, asset):
+        """Return the arguments that make a `T5Backbone` of keras-hub.
+
+        Args:
+            config: What that is made with.
+            asset: Gives a file of the preset by its path.
+
+        Raises:
+            ValueError: Sizes are missing, or do not fit the pieces.
+        """
+        table, depth, heads, width, hidden = numbers(
+            config,
+            *("vocabulary_size", "num_layers", "num_heads", "hidden_dim"),
+            "intermediate_dim",
+        )
+        if config.get("layer_norm_epsilon", 1e-6) != 1e-6:
+            raise ValueError("the zoo has a layer_norm_epsilon of 1e-6 alone.")
+        return {
+            "vocabulary": None,
+            "sentencepiece": packed(asset("assets/tokenizer/vocabulary.spm", "rb")),
+            "window": PUBLISHED,
+            "width": width,
+            "depth": depth,
+            "heads": heads,
+            "hidden": hidden,
+            "dropout": config.get("dropout", 0.1),
+            "table": table,
+            "head": config.get("key_value_dim"),
+            "activation": config.get("activation", "relu"),
+            "gated": config.get("use_gated_activation", True),
+            "tied": config.get("tie_embedding_weights", True),
+        }
+
     # How it learns
 
     def call(self, source, target, training=False):
         """Return the logits of each symbol of the target, (n, steps, symbols)."""
         target = ops.cast(target, "int32")
-        before = self._before(ops.maximum(target, 0))
+        before = self._rows(self._before(ops.maximum(target, 0)))
         inputs = {
             "encoder_token_ids": ops.maximum(ops.cast(source, "int32"), 0),
             "encoder_padding_mask": ops.cast(source >= 0, "int32"),
@@ -154,7 +228,8 @@ class T5(Reader, Symbols, Model):
 
     def text(self, numbers):
         """Return the text of an array of numbers, up to its end."""
-        known = itertools.takewhile(lambda n: 0 <= n < self.end, np.ravel(numbers))
+        there = np.ravel(numbers)
+        known = itertools.takewhile(lambda n: n >= 0 and n != self.end, there)
         return super().text([*known])
 
     def translate(self, texts, seed=None, num_beams=None, temperature=0.0, **how):
@@ -264,9 +339,7 @@ class T5(Reader, Symbols, Model):
         x = self.backbone.encoder_layer_norm(x)
         num = source.shape[0]
         state = {"place": ops.zeros((num,), "int32"), "seen": ops.cast(seen, "float32")}
-        empty = ops.zeros(
-            (num, self.heads, self.window, self.width // self.heads), x.dtype
-        )
+        empty = ops.zeros((num, self.heads, self.window, self.head), x.dtype)
         for i, layer in enumerate(self.backbone.decoder_transformer_layers):
             attention = layer.cross_attention
             state[f"source_keys{i}"] = self._apart(attention.key_projector(x))
@@ -282,7 +355,7 @@ class T5(Reader, Symbols, Model):
         """Read on from a state: return logits, the state and maps of the source."""
         place, steps = state["place"][0], symbols.shape[1]
         new = {**state, "place": state["place"] + steps}
-        x = self.backbone.token_embedding(symbols)
+        x = self.backbone.token_embedding(self._rows(symbols))
         layers = self.backbone.decoder_transformer_layers
         far = layers[0].self_attention.compute_bias(steps, self.window, place)
         seen = ops.arange(self.window)[None] <= place + ops.arange(steps)[:, None]
@@ -301,8 +374,11 @@ class T5(Reader, Symbols, Model):
             past = state[f"source_keys{i}"], state[f"source_values{i}"]
             found, shares = self._looked(layer.cross_attention, y, *past, source)
             x, maps = x + found, [*maps, shares]
-            y = layer.input_projector(layer.layer_norm(x))
-            x = x + layer.output_projector(y)
+            y = layer.layer_norm(x)
+            found = layer.input_projector(y)
+            if layer.use_gated_activation:
+                found = found * layer.gate_projector(y)
+            x = x + layer.output_projector(found)
         return self._logits(self.backbone.decoder_layer_norm(x)), new, maps
 
     def step(self, symbol, state):
@@ -326,14 +402,21 @@ class T5(Reader, Symbols, Model):
         shares = ops.softmax(ops.cast(near, "float32") + bias)
         found = ops.matmul(ops.cast(shares, values.dtype), values)
         found = ops.transpose(found, (0, 2, 1, 3))
-        return attention.output_projector(ops.reshape(found, y.shape)), shares
+        found = ops.reshape(found, (*y.shape[:2], self.heads * self.head))
+        return attention.output_projector(found), shares
 
     def _apart(self, x):
         """Return the heads apart: (n, steps, width) -> (n, heads, steps, …)."""
-        shape = (x.shape[0], x.shape[1], self.heads, self.width // self.heads)
+        shape = (x.shape[0], x.shape[1], self.heads, self.head)
         return ops.transpose(ops.reshape(x, shape), (0, 2, 1, 3))
 
+    def _rows(self, symbols):
+        """Return the rows of the table for symbols; `symbols` starts a target."""
+        if self.first == self.symbols:
+            return symbols
+        return ops.where(symbols == self.symbols, self.first, symbols)
+
     def _logits(self, x):
-        x = x * self.width**-0.5  # As the table of symbols is its weights.
+        x = x * self.width**-0.5 if self.tied else x  # The table is its weights.
         logits = self.backbone.token_embedding(x, reverse=True)
         return ops.cast(logits[..., : self.symbols], "float32")
