@@ -242,7 +242,7 @@ def test_a_killed_worker_ends_the_run_and_the_same_command_resumes(tmp_path):
         save_grid(tmp_path / "pictures" / f"{i}.png", image, 1)
     keras.utils.set_random_seed(0)
     model = zoo.VAE([8, 8, 1], 2, [16])
-    recipe = {"data": str(tmp_path / "pictures"), "batch_size": 8, "epochs": 40}
+    recipe = {"data": str(tmp_path / "pictures"), "batch_size": 8, "epochs": 15}
     vars(model)["recipe"] = recipe
     model.save_preset(tmp_path / "seed")
 
