@@ -106,11 +106,13 @@ if NAME == "tensorflow":
     def _apply(optimizer, grads, variables, updates, sound, always):
         strategy = tf.distribute.get_strategy()
         one = not tf.distribute.has_strategy()
-        if one or not strategy.extended._use_merge_call():  # The latter: TPUs.
-            for part in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
-                part._all_reduce_sum_gradients = list  # They are means already.
-                if type(part) in ADAMS and not part.amsgrad:
-                    part._backend_update_step = functools.partial(_adam, part)
+        tpus = not one and not strategy.extended._use_merge_call()
+        parts = optimizer, getattr(optimizer, "inner_optimizer", optimizer)
+        for part in parts:
+            part._all_reduce_sum_gradients = list  # They are means already.
+            if type(part) in ADAMS and not part.amsgrad and not tpus:
+                part._backend_update_step = functools.partial(_adam, part)
+        if one or tpus:
             if always:
                 optimizer.apply(grads, variables)
             else:
@@ -134,8 +136,7 @@ if NAME == "tensorflow":
                 old, new = variable.value, first(value)
                 old.assign(tf.where(first(sound), new, tf.convert_to_tensor(old)))
 
-        for part in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
-            part._all_reduce_sum_gradients = list
+        for part in parts:
             if part.gradient_accumulation_steps or part.ema_overwrite_frequency:
                 raise ValueError(
                     "Under MirroredStrategy Keras has neither "
