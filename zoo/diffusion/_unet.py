@@ -115,10 +115,10 @@ def _attention(x):
     return ImageAttention(_norm(x.shape[-1]))(x)
 
 
-def _zero(units, size, **kwargs):
+def _zero(units, size, dtype=None):
     """Return a convolution that is 0 at first, so that a block starts as nothing."""
-    kwargs = {"padding": "same", "kernel_initializer": "zeros", **kwargs}
-    return layers.Conv2D(units, size, **kwargs)
+    start = {"kernel_initializer": "zeros", "dtype": dtype}
+    return layers.Conv2D(units, size, padding="same", **start)
 
 
 def fold(x, patch):
