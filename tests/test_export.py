@@ -18,6 +18,7 @@ from test_contract import SMALL, build
 import zoo
 from zoo import _backend, _export, _registry
 from zoo._card import weights_of
+from zoo._litert import Runner
 from zoo._run import Exported
 from zoo._sentencepieces import packed
 from zoo.transformers import gpt
@@ -149,14 +150,16 @@ def test_every_signature_gives_what_keras_gives(name, format, tmp_path):
 def translates_as_keras_does(model, run):
     """Compare T5, whose loop is the app's: the state goes out and in."""
     texts = ["abc", "b"]
-    state = run("encode", source=model.rows(texts, "translate"))
+    state = model.signatures()["decode"][1]["state"]
+    state = {name: np.zeros_like(array).repeat(2, 0) for name, array in state.items()}
+    state.update(run("encode", source=model.rows(texts, "translate")))
     symbol, written = np.full(2, model.symbols, "int32"), []
     for _ in range(model.window):
         out = run(
             "decode", symbol=symbol, **{f"state_{k}": v for k, v in state.items()}
         )
         symbol = out.pop("logits").argmax(axis=1).astype("int32")
-        state = {name.removeprefix("state_"): value for name, value in out.items()}
+        state.update({k.removeprefix("state_"): value for k, value in out.items()})
         written.append(symbol)
     assert [*map(model.text, np.stack(written, axis=1))] == model.translate(texts)
 
@@ -315,11 +318,11 @@ def test_prompts_are_read_in_blocks(long_reader, count, monkeypatch):
     """As Keras reads them, also those longer than the window."""
     model, ran = long_reader
     assert [*ran.signatures] == ["step", "prefill_16"]
-    calls, call = [], Exported.call
+    calls, run = [], Runner.run
     monkeypatch.setattr(
-        Exported,
-        "call",
-        lambda self, s, **given: (calls.append(s), call(self, s, **given))[1],
+        Runner,
+        "run",
+        lambda self, s, *given: (calls.append(s), run(self, s, *given))[1],
     )
     given = {"prompt": ("abca" * 20)[:count], "length": 50, "seed": 1}
     assert ran.generate(2, **given) == model.generate(2, **given)

@@ -25,6 +25,7 @@ from zoo._formats import (
     ExportError,
     by_name,
     flat,
+    in_place,
     named,
     operators,
     still_float,
@@ -259,6 +260,7 @@ def _write_here(model, target, how):
     if frozen:
         content = target.read_bytes()
         report["operators"] = operators(content)
+        report["in_place"] = in_place(content)
         report["sha256"] = hashlib.sha256(content).hexdigest()
         if how["quantize"]:
             report["float32"] = still_float(content)

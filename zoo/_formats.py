@@ -180,6 +180,45 @@ def operators(content):
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
+def in_place(content):
+    """Return the inputs of each signature that their outputs may be written over.
+
+    Such as a cache of attention: it is read by one DYNAMIC_UPDATE_SLICE alone, which
+    makes the output of the same name and, in one memory, writes the new part only.
+
+    Args:
+        content: A LiteRT file.
+
+    Returns:
+        dict: signature to a list of names.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    update = schema.BuiltinOperator.DYNAMIC_UPDATE_SLICE
+    file, found = schema.Model.GetRootAs(content), {}
+    for i in range(file.SignatureDefsLength()):
+        signature = file.SignatureDefs(i)
+        graph = file.Subgraphs(signature.SubgraphIndex())
+        readers, updates = {}, {}
+        for k in range(graph.OperatorsLength()):
+            node = graph.Operators(k)
+            for tensor in node.InputsAsNumpy():
+                readers[tensor] = readers.get(tensor, 0) + 1
+            if file.OperatorCodes(node.OpcodeIndex()).BuiltinCode() == update:
+                updates[node.Inputs(0)] = node.Outputs(0)
+        made = dict(_tensors(signature.Outputs, signature.OutputsLength()))
+        found[signature.SignatureKey().decode()] = [
+            name
+            for name, tensor in _tensors(signature.Inputs, signature.InputsLength())
+            if readers.get(tensor) == 1 and updates.get(tensor, -1) == made.get(name)
+        ]
+    return found
+
+
+def _tensors(part, num):
+    return ((part(i).Name().decode(), part(i).TensorIndex()) for i in range(num))
+
+
 def still_float(content):
     """Return the names of the float32 matrices and kernels of a file.
 

@@ -77,7 +77,7 @@ def describe(model, folder, how, report):
             if isinstance(getattr(model, name, None), int | str | tuple)
         },
         "noise": NOISE,
-        "signatures": _signatures(model, how["batches"], report["rows"]),
+        "signatures": _signatures(model, how["batches"], report),
         "reference": "reference.npz: SIGNATURE.input.NAME and SIGNATURE.output.NAME, "
         "as Keras gives it in float32.",
     }
@@ -86,9 +86,13 @@ def describe(model, folder, how, report):
     (folder / "README.md").write_text(guide(about), "utf-8")
 
 
-def _signatures(model, batches, rows):
-    """Return each signature's inputs and outputs: shape, dtype, range and meaning."""
-    outputs = {row["signature"]: row for row in rows}
+def _signatures(model, batches, report):
+    """Return each signature's inputs and outputs: shape, dtype, range and meaning.
+
+    And of an input whether its output may be written over it, in the same memory.
+    """
+    outputs = {row["signature"]: row for row in report["rows"]}
+    heard = outputs.get("encode", {}).get("outputs", ())  # Of a source, by T5.
     draws, described = _draws(model), {}
     for name, (method, arguments) in model.signatures().items():
         for batch in batches:
@@ -110,14 +114,17 @@ def _signatures(model, batches, rows):
                 if key in ("guidance", "temperature"):
                     inputs[key]["default"] = round(float(example[0]), 4)
                 same = np.unique(example)
-                begins = model.medium != "translation" or key == "symbol"
-                fixed = (
+                if key.removeprefix("state_") in heard:
+                    inputs[key]["meaning"] = "What `encode` returned."
+                elif (
                     method in ("_step", "_prefill")
-                    and begins
                     and not key.startswith("noise")
-                )
-                if fixed and len(same) == 1:
+                    and len(same) == 1
+                ):
                     inputs[key]["start"] = same[0].item()
+                if key in report.get("in_place", {}).get(full, ()):
+                    inputs[key]["in_place"] = True
+                    inputs[key]["meaning"] += " The output may share its memory."
             meaning = OF.get(name, MADE.get(model.medium, ""))
             part = "step" if model.medium == "translation" else name
             described[full] = {

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo._byte_pairs import BytePairs
+from zoo._litert import Runner
 from zoo._midi import roll_of
 from zoo._noise import philox
 from zoo._sentencepieces import SentencePieces
@@ -60,19 +61,15 @@ class Exported:
                 "An export runs by ai-edge-litert, which is not installed: pip install "
                 "ai-edge-litert."
             )
-        from ai_edge_litert.interpreter import Interpreter
-
         content = (folder / Path(file).name).read_bytes()
         if hashlib.sha256(content).hexdigest() != self.about["sha256"]:
             raise ValueError(
                 f"{folder / file} is not the file that model.json describes: its "
                 "sha256 differs. Export again."
             )
-        self._interpreter = Interpreter(
-            model_content=content, num_threads=threads or min(4, os.cpu_count() or 1)
-        )
-        self._runners, facts = {}, self.about["facts"]
+        facts, threads = self.about["facts"], threads or min(4, os.cpu_count() or 1)
         self.signatures, self.batch = self.about["signatures"], self.about["batch"]
+        self._runner = Runner(content, self.signatures, self.batch, threads)
         self.medium, self.classes = self.about["medium"], facts.get("classes")
         self.rate, self.vocabulary = facts.get("rate"), facts.get("vocabulary")
         self._tokens = None
@@ -125,22 +122,18 @@ class Exported:
                     f"and fits {spec['dtype']}; this has {given.min()} to "
                     f"{given.max()}."
                 )
-            short = [(0, -rows % self.batch)] + [(0, 0)] * (array.ndim - 1)
-            arrays[name] = np.pad(array, short, mode="edge")
-        if signature not in self._runners:
-            runner = self._interpreter.get_signature_runner(signature)
-            self._runners[signature] = runner
-        parts = []
-        for start in range(0, rows, self.batch):
-            now = {k: v[start : start + self.batch] for k, v in arrays.items()}
-            parts.append(self._runners[signature](**now))
-        return {k: np.concatenate([p[k] for p in parts])[:rows] for k in parts[0]}
+            arrays[name] = array
+        return self._runner.run(signature, arrays)
 
-    def start(self, num=1):
-        """Return the inputs of `step` before the first one, a dict, of `num` rows."""
+    def start(self, num=1, signature="step"):
+        """Return the inputs of `step` before the first one, a dict, of `num` rows.
+
+        Of `decode` those that are not from `encode`.
+        """
         return {
             name: np.full((num, *spec["shape"][1:]), spec["start"], spec["dtype"])
-            for name, spec in self.signatures["step"]["inputs"].items()
+            for name, spec in self.signatures[signature]["inputs"].items()
+            if "start" in spec
         }
 
     def generate(self, num=1, seed=None, **given):
@@ -249,13 +242,12 @@ class Exported:
         noise = philox(seed).random((num, length), dtype="float32")
         found = np.tile(np.array(begun, "int32"), (num, 1))
         yield from found.T
-        state, held, window = *self._remembered(found), facts.get("window")
+        (states, symbol, held), window = self._remembered(found), facts.get("window")
         for step in noise.T:
             if held == window:  # It is full: go on from its last half.
-                state, held = self._remembered(found)
-            out, held = self.call("step", **state), held + 1
-            symbol = _drawn(out.pop("logits"), step, temperature)
-            state = {**out, "symbol": symbol}
+                states, symbol, held = self._remembered(found)
+            logits, held = self._next("step", symbol, states), held + 1
+            symbol = _drawn(logits, step, temperature)
             if window:
                 found = np.column_stack([found, symbol])
             yield symbol
@@ -266,24 +258,31 @@ class Exported:
         By the longest `prefill` that fits, then by `step`; as Keras does.
 
         Returns:
-            The inputs of the next `step`, and how many symbols its state holds.
+            The states that `step` goes on from, the last symbol, and how many symbols
+            the states hold.
         """
         window, steps = self.about["facts"].get("window"), symbols.shape[1]
         if window and steps >= window:
             held = window // 2 + (steps - window) % (window - window // 2)
             symbols = symbols[:, -held:]
         state, left = self.start(len(symbols)), symbols
+        last = state.pop("symbol")
+        states = self._runner.keep("step", state)
         sizes = [n.partition("prefill_")[2] for n in self.signatures]
         sizes = sorted(int(size) for size in sizes if size)
         while left.shape[1]:
             size = max((s for s in sizes if s <= left.shape[1]), default=1)
             if size > 1:
-                out = self.call(f"prefill_{size}", symbols=left[:, :size], **state)
+                block = {"symbols": left[:, :size], "symbol": last}
+                self._runner.run(f"prefill_{size}", block, states)
             else:
-                out = self.call("step", **state)
-                del out["logits"]
-            state, left = {**out, "symbol": left[:, size - 1]}, left[:, size:]
-        return state, symbols.shape[1]
+                self._next("step", last, states)
+            last, left = left[:, size - 1], left[:, size:]
+        return states, last, symbols.shape[1]
+
+    def _next(self, signature, symbol, states):
+        """Return the log-odds of what follows a symbol; `states` then hold it."""
+        return self._runner.run(signature, {"symbol": symbol}, states)["logits"]
 
     def translate(self, texts, seed=None, temperature=0.0):
         """Return for each text the one that follows from it, by `encode` and `decode`.
@@ -304,15 +303,15 @@ class Exported:
                     f"{len(numbers) - 1}."
                 )
             row[: len(numbers)] = numbers
-        state = self.call("encode", source=source)
-        state = {f"state_{name}": array for name, array in state.items()}
-        state["symbol"] = np.full(len(each), facts["symbols"], "int32")
+        heard = self.call("encode", source=source)
+        state = {f"state_{name}": array for name, array in heard.items()}
+        state |= self.start(len(each), "decode")
+        symbol = state.pop("symbol")
+        states = self._runner.keep("decode", state)
         noise, found = philox(seed).random(source.shape, dtype="float32"), []
         for step in noise.T:
-            out = self.call("decode", **state)
-            symbol = _drawn(out.pop("logits"), step, temperature)
+            symbol = _drawn(self._next("decode", symbol, states), step, temperature)
             found.append(symbol)
-            state = {**out, "symbol": symbol}
             if (np.stack(found) == end).any(axis=0).all():
                 break
         made = [
@@ -339,4 +338,4 @@ def _drawn(logits, noise, temperature):
     odds = np.exp(logits / np.float32(max(temperature, 1e-6)))
     edges = np.cumsum(odds / odds.sum(axis=-1, keepdims=True), axis=-1)
     spot = np.minimum(noise, 1 - 1e-6)[:, None] * edges[:, -1:]
-    return (edges <= spot).sum(axis=-1)
+    return (edges <= spot).sum(axis=-1, dtype="int32")

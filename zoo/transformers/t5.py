@@ -332,19 +332,25 @@ class T5(Reader, Symbols, Model):
         It holds the keys and values of the source for each layer, and room for those
         of the target.
         """
+        num, state = source.shape[0], self._heard(source)
+        size = num, self.heads, self.window, self.head
+        empty = ops.zeros(size, state["source_keys0"].dtype)
+        for i in range(len(self.backbone.decoder_transformer_layers)):
+            state[f"keys{i}"] = state[f"values{i}"] = empty
+        return {**state, "place": ops.zeros((num,), "int32")}
+
+    def _heard(self, source):
+        """Return the part of a state that stays as it is: what sources say."""
         seen = source >= 0
         x, bias = self.backbone.token_embedding(ops.maximum(source, 0)), None
         for layer in self.backbone.encoder_transformer_layers:
             x, bias = layer(x, attention_mask=seen[:, None], position_bias=bias)
         x = self.backbone.encoder_layer_norm(x)
-        num = source.shape[0]
-        state = {"place": ops.zeros((num,), "int32"), "seen": ops.cast(seen, "float32")}
-        empty = ops.zeros((num, self.heads, self.window, self.head), x.dtype)
+        state = {"seen": ops.cast(seen, "float32")}
         for i, layer in enumerate(self.backbone.decoder_transformer_layers):
             attention = layer.cross_attention
             state[f"source_keys{i}"] = self._apart(attention.key_projector(x))
             state[f"source_values{i}"] = self._apart(attention.value_projector(x))
-            state[f"keys{i}"] = state[f"values{i}"] = empty
         return state
 
     def read(self, symbols, state, training=False):
@@ -390,7 +396,12 @@ class T5(Reader, Symbols, Model):
         source[:, 0] = self.end
         state = self._run("begin", source)
         step = {"symbol": np.full(1, self.symbols, "int32"), "state": state}
-        return {"encode": ("begin", {"source": source}), "decode": ("_step", step)}
+        return {"encode": ("_heard", {"source": source}), "decode": ("_step", step)}
+
+    def _step(self, symbol, state):
+        logits, new = self.step(symbol, state)
+        changed = {k: v for k, v in new.items() if v is not state[k]}
+        return {"logits": logits, "state": changed}
 
     def _looked(self, attention, y, keys, values, bias):
         """Return what queries of y find among keys, and how much they look at each.
