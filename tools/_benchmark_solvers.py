@@ -13,6 +13,7 @@ from zoo.tools._benchmark import installed
 TITLE = "Fréchet distance of ddpm-mnist against evaluations of its network"
 PEER = None
 EXAMPLES = 2_000  # Samples, unless --examples says otherwise.
+ROUNDS = None
 PRESET, JUDGE, DATA = "ddpm-mnist", "lenet-mnist", "tfds:mnist"
 EVALUATIONS = 5, 10, 20, 50, 100
 
@@ -90,6 +91,7 @@ def draw(rows, file):
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    import matplotlib.ticker
 
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for solver in dict.fromkeys(row.solver for row in rows if row.evaluations):
@@ -106,6 +108,9 @@ def draw(rows, file):
         xticks=EVALUATIONS,
         xticklabels=EVALUATIONS,
     )
+    axes.minorticks_off()
+    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.legend()
     figure.savefig(file, dpi=120)
     plt.close(figure)

@@ -28,7 +28,8 @@ from zoo.tools import _benchmark
 
 # A benchmark is a module with TITLE, PEER and measure(setting), a list of rows. Without
 # a peer it also has told(rows), the table, a note and the result, and draw(rows, file).
-# One that takes neither --examples nor --rounds has EXAMPLES = None.
+# One that takes neither --examples nor --rounds has EXAMPLES = None; one that takes no
+# --rounds has ROUNDS = None.
 BENCHMARKS = {
     "vae": "zoo.tools._benchmark_vae",
     "gan": "zoo.tools._benchmark_gan",
@@ -90,7 +91,7 @@ def main(argv):
     report = {
         "benchmark": argv[1],
         "title": module.TITLE,
-        "rounds": setting.rounds,
+        "rounds": getattr(module, "ROUNDS", setting.rounds),
         "examples": setting.examples,
         "machine": _benchmark.machine(),
         "versions": _benchmark.versions(
@@ -172,11 +173,12 @@ def _about(report):
     versions = (f"{k} {v}" for k, v in report["versions"].items() if v)
     load = machine["load"]
     busy = load is not None and load > machine["cores"] / 4
+    rounds = report["rounds"]
     return [
         *(
             [
-                f"{report['title']}: {report['examples']:,} examples, "
-                f"medians over rounds: {report['rounds']}."
+                f"{report['title']}: {report['examples']:,} examples"
+                + (f", medians over rounds: {rounds}." if rounds else ".")
             ]
             if report["examples"]
             else []
