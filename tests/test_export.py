@@ -677,3 +677,13 @@ def test_an_export_that_was_changed_is_refused(tmp_path):
     (tmp_path / "model.json").write_text("{")
     with pytest.raises(ValueError, match="is no export"):
         Exported(tmp_path)
+
+
+def test_the_table_tells_caches_that_are_alike_at_once():
+    caches = {f"{kind}{i}": np.zeros((1, 4)) for i in range(3) for kind in ("k", "v")}
+    arrays = {"symbol": np.zeros(1, "int32"), **caches, "v3": np.zeros(2), "x_0": 1.0}
+    told = _export._shapes({k: np.asarray(v) for k, v in arrays.items()})
+    assert told == (
+        "symbol int32 [1], k0…2 float64 [1, 4], v0…2 float64 [1, 4], v3 float64 [2], "
+        "x_0 float64 []"
+    )

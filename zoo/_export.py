@@ -376,7 +376,16 @@ def _milliseconds(call, most=20, seconds=0.2):
 
 
 def _shapes(arrays):
-    return ", ".join(f"{k} {a.dtype} {list(a.shape)}" for k, a in arrays.items())
+    """Return names, dtypes and shapes; caches that differ by a number are one."""
+    groups = {}
+    for name, array in arrays.items():
+        stem = name.rstrip("0123456789")
+        like = stem, str(array.dtype), array.shape
+        groups.setdefault(like, []).append(name.removeprefix(stem))
+    return ", ".join(
+        f"{stem}{'…'.join(dict.fromkeys((ends[0], ends[-1])))} {dtype} {list(shape)}"
+        for (stem, dtype, shape), ends in groups.items()
+    )
 
 
 def _table(path, report):
