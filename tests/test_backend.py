@@ -1,6 +1,7 @@
 """The seam: gradients by hand, optimizers in teams, one result on all backends."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -202,6 +203,22 @@ def test_samples_are_compiled_by_xla_if_training_is(monkeypatch):
     assert [options["jit_compile"] for options in asked] == [False, False, True]
 
 
+@pytest.mark.skipif(_backend.NAME != "tensorflow", reason="oneDNN is TensorFlow's")
+@pytest.mark.parametrize("asked", [None, "0"])
+def test_tensorflow_computes_by_onednn_unless_told(asked):
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("TensorFlow decides by itself on CPUs other than x86")
+    code = "import zoo._backend, tensorflow.python.util._pywrap_util_port as port\n"
+    code += "print(port.IsMklEnabled())"
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": asked}
+    if asked is None:
+        del environment["TF_ENABLE_ONEDNN_OPTS"]
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(asked is None)], done.stderr
+
+
 def test_the_choice_of_a_backend(tmp_path):
     code = "import zoo._backend as b; print(b.NAME)"
     environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
@@ -210,3 +227,62 @@ def test_the_choice_of_a_backend(tmp_path):
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
     assert done.stdout.strip() == _start.installed()[0], done.stderr
+
+
+class Few(keras.utils.PyDataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        rows = np.arange(4 * index, min(4 * index + 4, 10))
+        return rows.astype("float32")[:, None], rows
+
+
+class Hooked(Few):
+    def on_epoch_end(self):
+        pass
+
+
+TENS = np.arange(10, dtype="float32")[:, None], np.arange(10)
+
+
+@pytest.mark.skipif(_backend.NAME != "tensorflow", reason="others have no such tuner")
+@pytest.mark.parametrize("source", [TENS, (Few(), None)])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_every_epoch_is_fed_whole_and_ends_at_once(source, shuffle):
+    how = {"shuffle": shuffle, "epochs": 3}
+    how |= {} if source[1] is None else {"batch_size": 4}
+    data, y, rest = _backend.steady(zoo.VAE((8, 8, 1)), *source, how)
+    assert y is None
+    assert rest == {"epochs": 3, "shuffle": False}
+    assert data.options().autotune.enabled is False
+    assert data.cardinality() == 3
+    orders = []
+    for _ in range(2):
+        batches = [(x.numpy(), y.numpy()) for x, y in data]
+        assert sorted(len(x) for x, _ in batches) == [2, 4, 4]
+        x, y = map(np.concatenate, zip(*batches))
+        assert (x[:, 0] == y).all()
+        assert sorted(y) == [*range(10)]
+        orders.append([*y])
+    if not shuffle:
+        assert orders == [[*range(10)]] * 2
+    elif source[1] is not None:
+        assert orders[0] != orders[1]
+
+
+@pytest.mark.skipif(_backend.NAME != "tensorflow", reason="others have no such tuner")
+@pytest.mark.parametrize(
+    ("x", "y", "how"),
+    [
+        (*TENS, {"sample_weight": TENS[1]}),
+        (*TENS, {"shuffle": "batch"}),
+        (TENS[0], TENS[1][:9], {}),
+        (TENS[0][:0], TENS[1][:0], {}),
+        (Hooked(), None, {}),
+        (Few(workers=2), None, {}),
+    ],
+)
+def test_what_only_keras_knows_how_to_feed_is_left_to_it(x, y, how):
+    found = _backend.steady(zoo.VAE((8, 8, 1)), x, y, how)
+    assert all(a is b for a, b in zip(found, (x, y, how)))

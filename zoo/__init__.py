@@ -39,6 +39,7 @@ from zoo import _start  # noqa: E402
 from zoo._registry import PresetError, load, presets  # noqa: E402
 
 _start.choose()  # Before anything imports Keras.
+_start.hasten()
 
 __all__ = ["MODELS", "PresetError", "load", "presets", *MODELS]
 

@@ -7,6 +7,7 @@ The only file that asks which backend it is. Above it, these are known:
     stateful(step)             lets a Keras step assign variables, also on JAX
     compiled(fn, model)        `fn`, reading the model's variables, compiled if possible
     scan(step, state, inputs, count)  a loop over the first axis, or its first `count`
+    steady(model, x, y, how)   what `fit` takes in their place, so that epochs just end
     scope(model)               where what belongs to a model's devices is made
     accelerator()              name of the GPU or TPU it computes on, None on a CPU
     split_jit(model, jit)      what Keras compiles, and what each replica compiles
@@ -15,6 +16,9 @@ The only file that asks which backend it is. Above it, these are known:
 
 import contextlib
 import functools
+import random
+
+import numpy as np
 
 from zoo import _start
 
@@ -52,6 +56,80 @@ if NAME == "tensorflow":
         # variables: compile within it instead.
         gpu = bool(tf.config.list_physical_devices("GPU"))
         return False, gpu if jit == "auto" else jit
+
+    def steady(model, x, y, how):
+        """Let epochs end at once: give `fit` a pipeline that TensorFlow does not tune.
+
+        As an iterator ends, the tuner's thread is woken before it can see that it is
+        cancelled. On busy cores it then sleeps on, up to as long as the epoch took.
+        """
+        with scope(model):
+            if tf.distribute.has_strategy() or how.keys() & KERAS_KNOWS:
+                return x, y, how
+        arrays = [part for part in (x, y) if part is not None]
+        if isinstance(x, keras.utils.PyDataset) and y is None:
+            hooks = [getattr(type(x), f"on_epoch_{end}") for end in ("begin", "end")]
+            if hooks != HOOKS or x.workers > 1 or not x.num_batches:
+                return x, y, how
+            steps, data = x.num_batches, _batches(x, how.get("shuffle", True))
+        elif all(isinstance(array, np.ndarray) for array in arrays) and len(x):
+            if len(arrays[-1]) != len(x) or how.get("shuffle") == "batch":
+                return x, y, how
+            size = how.get("batch_size") or 32
+            steps = -(-len(x) // size)
+            data = _rows(arrays, size, steps, how.get("shuffle", True))
+        else:
+            return x, y, how
+        data = data.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        rest = {k: v for k, v in how.items() if k != "batch_size"}
+        return data.with_options(options), None, {**rest, "shuffle": False}
+
+    KERAS_KNOWS = "sample_weight", "class_weight", "validation_split", "steps_per_epoch"
+    HOOKS = [keras.utils.PyDataset.on_epoch_begin, keras.utils.PyDataset.on_epoch_end]
+
+    def _batches(x, shuffle):
+        """Return the batches of a `PyDataset`, of shapes that its first two have."""
+
+        def get(index):
+            return tuple(batch) if isinstance(batch := x[index], list) else batch
+
+        def spec(*arrays):
+            shapes = zip(*(array.shape[1:] for array in arrays))
+            shape = [sizes[0] if len({*sizes}) == 1 else None for sizes in shapes]
+            return tf.TensorSpec((None, *shape), arrays[0].dtype)
+
+        some = [get(index) for index in range(min(2, x.num_batches))]
+        signature = keras.tree.map_structure(spec, *some)
+
+        def produce():
+            order = list(range(len(x)))
+            if shuffle:
+                random.shuffle(order)
+            yield from map(get, order)
+
+        return tf.data.Dataset.from_generator(produce, output_signature=signature)
+
+    def _rows(arrays, size, steps, shuffle):
+        """Return the batches of arrays, shuffled anew in every epoch."""
+        with tf.device("CPU"):
+            parts = tuple(tf.convert_to_tensor(array) for array in arrays)
+        rows = tf.range(len(arrays[0]))
+
+        def epoch(seed):
+            order = rows
+            if shuffle:
+                seeds = tf.stack([seed, 0])
+                order = tf.random.experimental.stateless_shuffle(rows, seeds)
+            return tf.data.Dataset.range(steps).map(lambda i: batch(order, i * size))
+
+        def batch(order, start):
+            chosen = order[start : start + size]
+            return tuple(tf.gather(part, chosen) for part in parts)
+
+        every = tf.data.Dataset.random(rerandomize_each_iteration=True)
+        return every.take(1).flat_map(epoch)
 
     def _replica():
         return tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -411,6 +489,9 @@ if NAME != "tensorflow":
 
     def scope(model):
         return contextlib.nullcontext()
+
+    def steady(model, x, y, how):
+        return x, y, how
 
     def split_jit(model, jit):
         return jit, False

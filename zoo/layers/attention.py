@@ -33,7 +33,7 @@ class SelfAttention(layers.Layer):
         size = width // self.heads
         parts = ops.reshape(self.qkv(x), (-1, tokens, 3, self.heads, size))
         parts = ops.transpose(parts, (2, 0, 3, 1, 4))
-        query, key, value = (parts[i] for i in range(3))  # (n, heads, tokens, size)
+        query, key, value = ops.unstack(parts)  # (n, heads, tokens, size) each
         logits = ops.matmul(query * size**-0.25, ops.swapaxes(key * size**-0.25, 2, 3))
         weights = ops.softmax(ops.cast(logits, "float32"), axis=-1)
         mixed = ops.matmul(ops.cast(weights, value.dtype), value)

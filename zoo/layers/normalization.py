@@ -1,5 +1,7 @@
 """Group normalisation that costs a convolutional network little."""
 
+import math
+
 from keras import layers, ops
 
 
@@ -40,9 +42,10 @@ class GroupNorm(layers.Layer):
         channels = x.shape[-1]
         wide = ops.cast(x, "float32")
         grouped = self.groups, channels // self.groups
+        count = math.prod(x.shape[1:3]) * grouped[1]
         mean, square = (
-            ops.mean(ops.reshape(moment, (-1, *grouped)), axis=-1, keepdims=True)
-            for moment in (ops.mean(wide, (1, 2)), ops.mean(ops.square(wide), (1, 2)))
+            ops.sum(ops.reshape(power, (-1, *grouped)), axis=-1, keepdims=True) / count
+            for power in (ops.sum(wide, (1, 2)), ops.sum(ops.square(wide), (1, 2)))
         )
         scale = ops.rsqrt(ops.relu(square - mean * mean) + self.epsilon)
         scale = scale * ops.reshape(self.gamma, grouped)
