@@ -57,6 +57,9 @@ if NAME == "tensorflow":
         gpu = bool(tf.config.list_physical_devices("GPU"))
         return False, gpu if jit == "auto" else jit
 
+    KERAS_KNOWS = "sample_weight", "class_weight", "validation_split", "steps_per_epoch"
+    HOOKS = [keras.utils.PyDataset.on_epoch_begin, keras.utils.PyDataset.on_epoch_end]
+
     def steady(model, x, y, how):
         """Let epochs end at once: give `fit` a pipeline that TensorFlow does not tune.
 
@@ -86,9 +89,6 @@ if NAME == "tensorflow":
         rest = {k: v for k, v in how.items() if k != "batch_size"}
         return data.with_options(options), None, {**rest, "shuffle": False}
 
-    KERAS_KNOWS = "sample_weight", "class_weight", "validation_split", "steps_per_epoch"
-    HOOKS = [keras.utils.PyDataset.on_epoch_begin, keras.utils.PyDataset.on_epoch_end]
-
     def _batches(x, shuffle):
         """Return the batches of a `PyDataset`, of shapes that its first two have."""
 
@@ -114,7 +114,9 @@ if NAME == "tensorflow":
     def _rows(arrays, size, steps, shuffle):
         """Return the batches of arrays, shuffled anew in every epoch."""
         with tf.device("CPU"):
-            parts = tuple(tf.convert_to_tensor(array) for array in arrays)
+            floats = {"f": keras.config.floatx()}
+            kinds = [floats.get(array.dtype.kind) for array in arrays]
+            parts = tuple(map(tf.convert_to_tensor, arrays, kinds))
         rows = tf.range(len(arrays[0]))
 
         def epoch(seed):
